@@ -1,0 +1,1 @@
+"""Detectors: one file each, an Options dataclass and a build function."""

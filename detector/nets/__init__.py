@@ -1,0 +1,1 @@
+"""The parts detectors are made of: one network or selection a file."""

@@ -1,0 +1,1 @@
+"""Measuring: quality of synthetic images, quality of detectors, and a leaderboard."""

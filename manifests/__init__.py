@@ -1,0 +1,1 @@
+"""Data only: datasets, recipes and published numbers."""

@@ -1,0 +1,141 @@
+"""Reading, resizing and encoding images: everything inside is uint8 RGB, height x width x 3."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sia_gen.core.errors import UserError
+
+Array8 = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 64_000_000  # larger headers are refused before anything is decoded
+
+
+def is_image_name(path: Path) -> bool:
+    """Returns whether a file name looks like an image, whatever the case of its extension."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        if image.width * image.height > MAX_PIXELS:
+            message = (
+                f"{path} declares {image.width} x {image.height} pixels, more than the limit of"
+                f" {MAX_PIXELS}: resize it, or remove it"
+            )
+            raise UserError(message)
+        image.load()
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except UnidentifiedImageError as error:
+        message = f"{path} is named like an image but is none: replace it, or remove it"
+        raise UserError(message) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        message = f"{path} cannot be decoded ({error}): replace it, or remove it"
+        raise UserError(message) from error
+    return image
+
+
+def _scale_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds NaN or infinite pixel values")
+    # 16-bit files use the full range of their type; floats and 32-bit integers have no agreed
+    # range, so that of the image itself is used.
+    high = 65535.0 if image.mode.startswith("I;16") else float(values.max(initial=0.0))
+    if image.mode == "I" and values.min(initial=0.0) >= 0 and high <= 65535:
+        high = 65535.0
+    low = min(0.0, float(values.min(initial=0.0)))
+    if image.mode == "F" and low >= 0 and high <= 1.0:
+        high = 1.0
+    span = high - low if high > low else 1.0
+    return Image.fromarray(np.rint((values - low) / span * 255.0).astype(np.uint8))
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _scale_to_8_bits(image, path)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        # Transparent pixels have no colour of their own: they are laid on black.
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert(
+            "RGB"
+        )
+    return image.convert("RGB")
+
+
+def _resized(image: Image.Image, size: int | None, method: Image.Resampling) -> Image.Image:
+    if size is None or image.size == (size, size):
+        return image
+    return image.resize((size, size), method)
+
+
+def read_image(path: Path, size: int | None = None) -> Array8:
+    """Returns an image file as uint8 RGB (H, W, 3), resized to size x size if a size is given.
+
+    Gray, palette, RGBA, CMYK and 16-bit files (scaled, not clipped) and EXIF rotation are handled.
+    Resizing is bilinear with antialiasing and without crop, as the papers' loaders do (Pillow's).
+    """
+    image = _resized(_to_rgb(_open(path), path), size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8)
+
+
+def read_mask(path: Path, size: int | None = None) -> Mask:
+    """Returns a mask file as bool (H, W): True where any channel is above 0; nearest resizing."""
+    image = _open(path)
+    values = np.asarray(image.convert("RGB") if image.mode in {"P", "CMYK"} else image)
+    if image.mode in {"LA", "RGBA"}:
+        values = values[..., :-1]
+    mask = values.any(axis=-1) if values.ndim == 3 else values != 0
+    if size is not None and mask.shape != (size, size):
+        resized = Image.fromarray(mask.astype(np.uint8) * 255)
+        mask = np.asarray(resized.resize((size, size), Image.Resampling.NEAREST)) > 0
+    return np.array(mask, dtype=np.bool_)
+
+
+def resize_image(image_HWC: Array8, size: int) -> Array8:
+    """Returns a uint8 image resized to size x size (bilinear with antialiasing, no crop)."""
+    resized = _resized(Image.fromarray(image_HWC), size, Image.Resampling.BILINEAR)
+    return np.array(resized, dtype=np.uint8)
+
+
+def encode_png(image: Array8, level: int = 1) -> bytes:
+    """Returns a uint8 image (H, W, 3) or (H, W) as PNG bytes; level is zlib's effort, 0 to 9."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+def decode(content: bytes, name: str) -> Array8:
+    """Returns encoded image bytes as uint8 RGB (H, W, 3); name is used in error messages."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{name} declares {image.width} x {image.height} pixels: refused")
+            return np.array(image.convert("RGB"), dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name} cannot be decoded: {error}") from error
+
+
+def grid(rows: list[list[Array8]], gap: int = 2) -> Array8:
+    """Returns rows of equally sized images as one contact sheet on white."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(len(row) for row in rows)
+    shape = (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, 255, dtype=np.uint8)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            top, left = gap + y * (height + gap), gap + x * (width + gap)
+            sheet[top : top + height, left : left + width] = image
+    return sheet

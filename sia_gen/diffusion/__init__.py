@@ -1,0 +1,1 @@
+"""Diffusion: schedule, networks, sampling and training of SDAS."""

@@ -1,0 +1,1 @@
+"""Ways to synthesise anomalies: one file each."""

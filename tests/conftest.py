@@ -1,0 +1,31 @@
+"""What every test shares: where reference data lies, and two threads for torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared"))
+GOLDEN = Path(os.environ.get("GOLDEN_DIR", SHARED / "golden"))
+
+
+@pytest.fixture
+def golden() -> Path:
+    """The folder of arrays computed by the RealNet authors' code (GOLDEN_DIR)."""
+    if not GOLDEN.is_dir():
+        pytest.skip(f"golden arrays are absent: {GOLDEN} (set GOLDEN_DIR)")
+    return GOLDEN
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference photographs and weights (SHARED_DIR)."""
+    if not SHARED.is_dir():
+        pytest.skip(f"reference data is absent: {SHARED} (set SHARED_DIR)")
+    return SHARED
