@@ -23,7 +23,7 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, *, header_only: bool = False) -> Image.Image:
     try:
         image = Image.open(path)
         if image.width * image.height > MAX_PIXELS:
@@ -32,7 +32,10 @@ def _open(path: Path) -> Image.Image:
                 f" {MAX_PIXELS}: resize it, or remove it"
             )
             raise UserError(message)
-        image.load()
+        if header_only:
+            image.close()
+        else:
+            image.load()
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -44,6 +47,11 @@ def _open(path: Path) -> Image.Image:
         message = f"{path} cannot be decoded ({error}): replace it, or remove it"
         raise UserError(message) from error
     return image
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Returns an image file's width and height from its header alone; UserError if it is none."""
+    return _open(path, header_only=True).size
 
 
 def _scale_to_8_bits(image: Image.Image, path: Path) -> Image.Image:

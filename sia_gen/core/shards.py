@@ -9,6 +9,7 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -44,7 +45,7 @@ def record_path(tar: Path) -> Path:
 
 
 def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[str, Any]:
-    """Publishes samples as a tar and returns its facts: images, bytes, sha256, and per-image facts.
+    """Publishes samples as a tar and returns its facts: images, bytes, sha256, md5, per-image facts.
 
     The bytes depend on the samples alone: no time, no owner, no host enters the tar.
     """
@@ -63,6 +64,8 @@ def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[
     content = buffer.getvalue()
     write_bytes(path, content)
     facts = {"images": len(images), "bytes": len(content), "sha256": sha256_bytes(content)}
+    # wids' index files name a shard's MD5; it is no protection, only their format.
+    facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return {**facts, "samples": images}
 
 

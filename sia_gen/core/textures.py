@@ -28,6 +28,8 @@ TEST_PER_DEFECT = 8
 STRIP = (200, 312)  # rows of the photograph that only test crops use
 DEFECTS = ("scratch", "spot", "missing_patch", "blur", "stain")
 CONTRAST = (35.0, 80.0)  # grey levels between a drawn defect and what it covers
+MIN_CHANGE = 12.0  # mean absolute change over the mask, in grey levels: below, nobody sees it
+MIN_AREA = 20  # pixels
 
 
 def photograph(category: str) -> Array8:
@@ -75,13 +77,23 @@ def _drawn(shape: str, rng: np.random.Generator) -> Mask:
 
 
 def draw_defect(crop: Array8, defect: str, rng: np.random.Generator) -> tuple[Array8, Mask]:
-    """Returns a gray crop (64, 64) with one defect drawn into it, and the exact mask of what changed."""
+    """Returns a gray crop (64, 64) with one defect drawn into it, and the defect's exact mask.
+
+    Outside the mask nothing changes. A draw that a person could not see (a blurred patch of a
+    face that is flat anyway) is no defect and is drawn again.
+    """
+    while True:
+        result, region = _draw_once(crop, defect, rng)
+        change = np.abs(result.astype(np.int16) - crop)[region]
+        if region.sum() >= MIN_AREA and change.mean() >= MIN_CHANGE:
+            return result, region
+
+
+def _draw_once(crop: Array8, defect: str, rng: np.random.Generator) -> tuple[Array8, Mask]:
     shape = {"scratch": "line", "spot": "disc", "stain": "disc"}.get(defect, "polygon")
     region = _drawn(shape, rng)
-    while region.sum() < 20:
-        region = _drawn(shape, rng)
     values = crop.astype(np.float64)
-    inside = float(values[region].mean())
+    inside = float(values[region].mean()) if region.any() else 0.0
     sign = 1.0 if inside < 128 else -1.0
     if rng.uniform() < 0.25:
         sign = -sign
@@ -95,8 +107,7 @@ def draw_defect(crop: Array8, defect: str, rng: np.random.Generator) -> tuple[Ar
         changed = np.where(region, ndimage.gaussian_filter(values, rng.uniform(2.5, 4.0)), values)
     else:  # stain: the texture stays visible under a change of tone
         changed = np.where(region, values * rng.uniform(0.7, 0.9) + contrast, values)
-    result = np.clip(np.rint(changed), 0, 255).astype(np.uint8)
-    return result, result != crop
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8), region
 
 
 def materialise(folder: Path) -> Path:

@@ -1,0 +1,138 @@
+"""Reconstruction networks: U-Nets that restore the normal features of an anomalous image (Eq. 5)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+LEVELS = (1, 2, 4)  # widths, as multiples of the first level's
+BLOCKS = 2  # residual blocks a level
+ATTENTION_FACTORS = (2, 4)  # down-sampling factors at which positions attend to each other
+HEAD_CHANNELS = 64
+Resample = Literal["down", "up"]
+DOWNSAMPLING = 2 ** (len(LEVELS) - 1)  # a feature map's sides must be multiples of this
+
+
+def normalisation(channels: int) -> nn.GroupNorm:
+    """Returns a GroupNorm of 32 groups, or of the most that divide a narrow layer's channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def _resampling(channels: int, resample: Resample | None) -> nn.Module:
+    if resample == "down":
+        return nn.AvgPool2d(2)
+    if resample == "up":
+        return nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+    return nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU and one convolution beside a shortcut; no time embedding.
+
+    A block that changes the resolution resamples both of its branches, each with a layer of its
+    own: two transposed convolutions on the way up (ADM's residual up- and down-sampling).
+    """
+
+    def __init__(self, inputs: int, outputs: int, resample: Resample | None = None) -> None:
+        super().__init__()
+        self.norm = normalisation(inputs)
+        self.resample = _resampling(inputs, resample)
+        self.resample_shortcut = _resampling(inputs, resample)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Returns (B, outputs, H, W), with H and W halved or doubled by a resampling block."""
+        inner = self.conv(self.resample(functional.silu(self.norm(x_BCHW))))
+        outer: Tensor = self.shortcut(self.resample_shortcut(x_BCHW))
+        return outer + inner
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions, in heads of 64 channels; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // HEAD_CHANNELS)
+        self.norm = normalisation(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Returns the input plus what each position gathered from the others, same shape."""
+        batch, channels, height, width = x_BCHW.shape
+        flat = x_BCHW.reshape(batch, channels, height * width)
+        parts = self.qkv(self.norm(flat)).reshape(batch, 3, self.heads, -1, height * width)
+        query, key, value = parts.transpose(-1, -2).unbind(1)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        seen = seen.transpose(-1, -2).reshape(batch, channels, height * width)
+        return (flat + self.out(seen)).reshape(x_BCHW.shape)
+
+
+class ReconstructionUNet(nn.Module):
+    """Maps features of an anomalous image to those of its normal image, (B, C, H, W) to the same.
+
+    Widths are half of the block's channels times (1, 2, 4) (RealNet, appendix C.4; code). H and W
+    must be multiples of 4. The last convolution starts at zero.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        first = channels // 2
+        if first < 1:
+            raise ValueError(f"a reconstruction block needs at least 2 channels, not {channels}")
+        self.enter = nn.Conv2d(channels, first, 3, padding=1)
+        self.down = nn.ModuleList()
+        skips = [first]
+        width, factor = first, 1
+        for level, multiple in enumerate(LEVELS):
+            for _ in range(BLOCKS):
+                self.down.append(_stage(width, first * multiple, factor))
+                width = first * multiple
+                skips.append(width)
+            if level < len(LEVELS) - 1:
+                self.down.append(ResidualBlock(width, width, "down"))
+                skips.append(width)
+                factor *= 2
+        self.middle = nn.Sequential(
+            ResidualBlock(width, width), Attention(width), ResidualBlock(width, width)
+        )
+        self.up = nn.ModuleList()
+        for level, multiple in reversed(list(enumerate(LEVELS))):
+            for block in range(BLOCKS + 1):
+                stage = _stage(width + skips.pop(), first * multiple, factor)
+                width = first * multiple
+                if level > 0 and block == BLOCKS:
+                    stage.append(ResidualBlock(width, width, "up"))
+                    factor //= 2
+                self.up.append(stage)
+        self.leave = nn.Sequential(
+            normalisation(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)
+        )
+        for parameter in self.leave[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Returns the reconstructed features, same shape."""
+        x = self.enter(x_BCHW)
+        kept = [x]
+        for stage in self.down:
+            x = stage(x)
+            kept.append(x)
+        x = self.middle(x)
+        for stage in self.up:
+            x = stage(torch.cat([x, kept.pop()], dim=1))
+        return self.leave(x)
+
+
+def _stage(inputs: int, outputs: int, factor: int) -> nn.Sequential:
+    stage = nn.Sequential(ResidualBlock(inputs, outputs))
+    if factor in ATTENTION_FACTORS:
+        stage.append(Attention(outputs))
+    return stage

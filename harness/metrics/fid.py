@@ -1,0 +1,96 @@
+"""FID, the Fréchet distance between two sets of features taken as Gaussians.
+
+|mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). With fewer images than feature dimensions the
+covariances are singular and FID is far from 0 even for one distribution: it says something only
+beside another FID of the same numbers of images, so whoever shows it shows the numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair, real
+from sia_gen.core.errors import UserError
+
+NEEDS = ("synthetic_features", "real_features")
+HIGHER_IS_BETTER = False
+VERSION = 1
+
+
+class Moments:
+    """Number, mean (D,) and scatter (D, D) of features: streaming and mergeable, float64."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(dimensions)
+        self.scatter = np.zeros((dimensions, dimensions))
+
+    def update(self, features: npt.ArrayLike) -> None:
+        """Counts one block of features (N, D)."""
+        block = real(features, "features").astype(np.float64)
+        if block.ndim != 2 or block.shape[1] != len(self.mean):
+            raise UserError(f"features {block.shape}: expected (N, {len(self.mean)})")
+        if len(block):
+            mean = block.mean(axis=0)
+            centred = block - mean
+            self._add(len(block), mean, centred.T @ centred)
+
+    def merge(self, other: Moments) -> None:
+        """Adds what another instance has counted."""
+        self._add(other.count, other.mean, other.scatter)
+
+    def _add(self, count: int, mean: Floats, scatter: Floats) -> None:
+        total = self.count + count
+        if count:
+            gap = mean - self.mean
+            self.scatter = self.scatter + scatter + np.outer(gap, gap) * self.count * count / total
+            self.mean = self.mean + gap * count / total
+            self.count = total
+
+    def covariance(self) -> Floats:
+        """Returns the unbiased covariance (D, D)."""
+        _enough(self.count)
+        return self.scatter / (self.count - 1)
+
+
+def _enough(count: int) -> None:
+    if count < 2:
+        raise UndefinedMetric(f"FID needs two images in each set, found {count}: undefined")
+
+
+def _distance(gap: Floats, trace: float, overlap: float, size: int) -> float:
+    value = float(gap @ gap) + trace - 2.0 * overlap
+    # What rounding alone can leave of equal sets is 0, so that identical sets are exactly 0.
+    return value if value > 16 * np.finfo(np.float64).eps * size * max(trace, 1e-300) else 0.0
+
+
+def from_moments(first: Moments, second: Moments) -> float:
+    """Returns FID from streamed moments, >= 0: two symmetric eigendecompositions."""
+    one, two = first.covariance(), second.covariance()
+    values, vectors = np.linalg.eigh(one)
+    root = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(root @ two @ root), 0.0, None)).sum()
+    trace = float(np.trace(one) + np.trace(two))
+    return _distance(first.mean - second.mean, trace, float(overlap), len(one))
+
+
+def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> float:
+    """Returns FID of features (N, D) and (M, D), >= 0; symmetric; exactly 0 for identical sets.
+
+    Where a set has no more images than dimensions, tr (S1 S2)^(1/2) is the nuclear norm of the
+    N x M matrix A B^T of centred features: exact without a D x D matrix, and 100 times faster.
+    """
+    x, y = feature_pair(synthetic_features, real_features, "FID features")
+    for features in (x, y):
+        _enough(len(features))
+    if min(len(x), len(y)) > x.shape[1]:
+        moments = []
+        for features in (x, y):
+            moments.append(Moments(x.shape[1]))
+            moments[-1].update(features)
+        return from_moments(moments[0], moments[1])
+    a, b = ((f - f.mean(axis=0)) / np.sqrt(len(f) - 1) for f in (x, y))
+    overlap = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    trace = float((a * a).sum() + (b * b).sum())
+    return _distance(x.mean(axis=0) - y.mean(axis=0), trace, overlap, max(len(x), len(y)))

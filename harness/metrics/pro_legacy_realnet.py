@@ -1,0 +1,57 @@
+"""PRO as the RealNet authors' code computes it, to explain differences; never to rank by.
+
+It differs from PRO in four ways: 1000 equally spaced thresholds from the lowest score to the
+highest, regions counted with their holes filled but divided by the area without (a ring can score
+1.55), false-positive rates rescaled by the last one below 0.3, and no interpolated end point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from harness.metrics._inputs import Floats, UndefinedMetric
+from harness.metrics._pixels import EIGHT_NEIGHBOURS, _checked, _images
+
+NEEDS = ("score_maps", "masks")
+HIGHER_IS_BETTER = True
+VERSION = 1
+STEPS = 1000
+LIMIT = 0.3
+
+
+def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
+    """Returns the authors' approximate PRO for maps and masks (N, H, W); it can exceed 1."""
+    maps, truth = _checked(score_maps, masks)
+    low = min(float(m.min()) for m, _ in _images(maps, truth))
+    high = max(float(m.max()) for m, _ in _images(maps, truth))
+    if low == high:
+        raise UndefinedMetric("all scores are equal: the legacy PRO has no thresholds")
+    thresholds = np.arange(low, high, (high - low) / STEPS)
+    covered, regions = np.zeros(len(thresholds)), 0
+    false, normal = np.zeros(len(thresholds)), 0
+
+    def passing(scores: npt.NDArray[np.floating]) -> Floats:
+        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")
+
+    for map_HW, mask_HW in _images(maps, truth):
+        false += passing(map_HW[~mask_HW])
+        normal += int((~mask_HW).sum())
+        labels, found = ndimage.label(mask_HW, EIGHT_NEIGHBOURS)
+        for label in range(1, found + 1):
+            region = labels == label
+            covered += passing(map_HW[ndimage.binary_fill_holes(region, EIGHT_NEIGHBOURS)]) / (
+                region.sum()
+            )
+        regions += found
+    if not regions or not normal:
+        raise UndefinedMetric("PRO needs defect pixels and normal pixels: the value is undefined")
+    rates, overlaps = false / normal, covered / regions
+    below = rates < LIMIT
+    rates, overlaps = rates[below], overlaps[below]
+    if len(rates) < 2 or rates.max() == rates.min():
+        raise UndefinedMetric(f"no two thresholds have false-positive rates below {LIMIT}")
+    rates = (rates - rates.min()) / (rates.max() - rates.min())
+    # The rates fall along the thresholds: trapezoids from right to left.
+    return float(((overlaps[1:] + overlaps[:-1]) * -np.diff(rates)).sum() / 2.0)

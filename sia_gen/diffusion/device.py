@@ -1,0 +1,52 @@
+"""Which device and which precision a network runs in."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from sia_gen.core.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device: `auto` takes a GPU where there is one; an absent one is an error."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: torch sees no GPU here; use --device cpu, or auto")
+    return device
+
+
+@functools.cache
+def cpu_has_fast_bf16() -> bool:
+    """Returns whether the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Returns fp32, bf16 or fp16; `auto` takes bf16 where the device multiplies it in hardware."""
+    if name != "auto":
+        if name == "fp16" and device.type == "cpu":
+            raise UserError("precision fp16 needs a GPU; use bf16 or fp32 on a CPU")
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if cpu_has_fast_bf16() else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Returns the context in which matrix work runs in this precision; weights stay float32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -1,0 +1,117 @@
+"""A trained model that makes images: what a generation job calls, and all that it knows of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.images import Array8
+from sia_gen.diffusion import device as devices
+from sia_gen.diffusion.model_folder import ModelFacts, describe
+from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
+from sia_gen.diffusion.scheduler import SDASScheduler
+from sia_gen.diffusion.unet import Denoiser
+
+SAMPLERS = ("iddpm", "ddim")
+
+
+def load_unet(model: Path) -> torch.nn.Module:
+    """Returns the folder's UNet2DModel in float32; missing, misshapen or NaN weights are errors."""
+    from diffusers import UNet2DModel
+
+    try:
+        unet, report = UNet2DModel.from_pretrained(
+            str(model), subfolder="unet", output_loading_info=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"model {model}: the network cannot be loaded: {error}") from error
+    problems = [k for kind in ("missing_keys", "unexpected_keys") for k in report.get(kind, [])]
+    if problems:
+        raise UserError(f"model {model}: weights do not fit the network: {', '.join(problems[:5])}")
+    unet = unet.float()
+    for name, tensor in unet.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"model {model}: weight {name} holds NaN or infinite values")
+    return unet
+
+
+class Generator:
+    """Makes images of a model's categories, each from its own seed and strength."""
+
+    def __init__(
+        self, facts: ModelFacts, *, device: torch.device, precision: str, steps: int, sampler: str
+    ) -> None:
+        self.facts, self.device, self.precision = facts, device, precision
+        scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
+        self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
+        self.scheduler.set_timesteps(steps)
+        unet = load_unet(facts.folder).to(device, memory_format=torch.channels_last)
+        self.denoiser = Denoiser(unet, facts.patch).eval()
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images, in pixels."""
+        return self.facts.resolution
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the categories the model knows."""
+        return self.facts.classes
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """The hash of the network's weights."""
+        return self.facts.checkpoint_sha256
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """The model's measured health; empty where it was never measured."""
+        return self.facts.health
+
+    def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
+        """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
+        if category not in self.classes:
+            raise UserError(
+                f"the model {self.facts.folder.name} does not know category {category!r}."
+                f"{near_names(category, list(self.classes))}"
+            )
+        label = self.classes.index(category)
+        classes = torch.full((len(seeds),), label, dtype=torch.long, device=self.device)
+
+        def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+            with devices.autocast(self.device, self.precision):
+                return self.denoiser(x_t, t, classes).float()
+
+        shape = (self.facts.channels, self.resolution, self.resolution)
+        x_0 = sample(
+            denoise, self.scheduler, shape, image_generators(seeds), strengths, self.device
+        )
+        if not bool(torch.isfinite(x_0).all()):
+            raise UserError(f"the model {self.facts.folder.name} made non-finite images")
+        return to_uint8(x_0)
+
+
+def load_generator(
+    model: Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    steps: int = 20,
+    sampler: str = "iddpm",
+) -> Generator:
+    """Returns a generator for a model folder, on a device in a precision; UserError otherwise."""
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    chosen = devices.choose_device(device)
+    return Generator(
+        describe(model),
+        device=chosen,
+        precision=devices.choose_precision(precision, chosen),
+        steps=steps,
+        sampler=sampler,
+    )

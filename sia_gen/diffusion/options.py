@@ -1,0 +1,64 @@
+"""What a training run of a diffusion model can be told; no torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sia_gen.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `sia-gen train`; `seed` and these decide every batch and every noise."""
+
+    data: str
+    categories: str
+    out: str
+    preset: str = "small-64"
+    resolution: int = 64
+    steps: int = 10_000
+    batch_size: int = 16
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    warmup: int = 0
+    decay: bool = False
+    ema: float = 0.9999
+    gradient_clip: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    init: str = ""
+    channels: str = "auto"
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 500
+    keep: int = 2
+    sample_every: int = 0
+    health_images: int = 60
+    save_precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run could use, by their names."""
+        positive = ("resolution", "steps", "batch_size", "accumulate", "checkpoint_every", "keep")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)}: expected at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(f"learning_rate {self.learning_rate}: expected a number above 0")
+        if not 0.0 <= self.ema < 1.0:
+            raise UserError(f"ema {self.ema}: expected 0 <= ema < 1")
+        for name, known in (
+            ("precision", ("auto", "fp32", "bf16", "fp16")),
+            ("save_precision", ("fp32", "fp16", "bf16")),
+            ("channels", ("auto", "1", "3")),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the options that a resumed run must share: all but where and how often it saves."""
+        free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
+        return {name: value for name, value in asdict(self).items() if name not in free}

@@ -1,0 +1,58 @@
+"""The sampling loop of SDAS: a function over any denoiser (RealNet, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sia_gen.core.images import Array8
+from sia_gen.core.seeds import derive_seed
+from sia_gen.diffusion.scheduler import SDASScheduler, per_image_noise
+
+Tensor = torch.Tensor
+# x_t (B, C, H, W) and timesteps (B,) -> noise and variance prediction (B, 2C, H, W)
+DenoiserFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """Returns one CPU generator per image: start and step noise of an image are its own."""
+    return [torch.Generator().manual_seed(derive_seed(seed, "noise")) for seed in seeds]
+
+
+@torch.no_grad()
+def sample(
+    denoiser: DenoiserFunction,
+    scheduler: SDASScheduler,
+    shape: tuple[int, int, int],
+    generators: Sequence[torch.Generator],
+    strengths: Sequence[float],
+    device: torch.device,
+) -> Tensor:
+    """Returns images x_0 in [-1, 1], float32 (B, C, H, W), for one strength and generator each."""
+    x_t = per_image_noise((len(generators), *shape), generators).to(device)
+    strength = torch.tensor(list(strengths), dtype=torch.float32, device=device)
+    for t in scheduler.timesteps:
+        step = t.to(device).expand(len(generators))
+        prediction = denoiser(x_t, step)
+        x_t = scheduler.step(prediction, t, x_t, strength, generators).prev_sample
+    return x_t
+
+
+def to_uint8(x_BCHW: Tensor) -> Array8:
+    """Returns images in [-1, 1] as uint8 RGB (B, H, W, 3): (x + 1) * 127.5, rounded and clipped.
+
+    One gray channel is repeated three times.
+    """
+    scaled = ((x_BCHW.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    if scaled.shape[1] == 1:
+        scaled = scaled.expand(-1, 3, -1, -1)
+    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def to_tensor(images_BHWC: npt.NDArray[np.uint8], channels: int) -> Tensor:
+    """Returns uint8 RGB images as float32 (B, C, H, W) in [-1, 1]; one channel takes the first."""
+    x = torch.from_numpy(np.ascontiguousarray(images_BHWC[..., :channels])).permute(0, 3, 1, 2)
+    return x.float() / 127.5 - 1.0

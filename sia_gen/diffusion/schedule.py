@@ -1,0 +1,73 @@
+"""The noise schedule: linear betas over T training steps, respaced to the few that sampling takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sia_gen.core.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A chain of S steps, float64 (S,) each; index 0 is the step that ends in an image.
+
+    `timesteps` are what the network was trained with: 0 .. T-1 for the full chain.
+    """
+
+    timesteps: npt.NDArray[np.int64]
+    betas: Floats
+    alphas_cumprod: Floats
+
+    @property
+    def alphas_cumprod_prev(self) -> Floats:
+        """Returns the cumulative product one step nearer to the image, 1 at the end."""
+        return np.append(1.0, self.alphas_cumprod[:-1])
+
+    @property
+    def posterior_variance(self) -> Floats:
+        """Returns beta tilde, the variance of q(x_{t-1} | x_t, x_0); 0 at the last step."""
+        return self.betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    @property
+    def posterior_log_variance(self) -> Floats:
+        """Returns log beta tilde, the last step's (log 0) replaced by that of the step before it."""
+        variance = self.posterior_variance
+        if len(variance) == 1:
+            return np.log(self.betas)
+        return np.log(np.append(variance[1], variance[1:]))
+
+    @property
+    def posterior_mean_coef1(self) -> Floats:
+        """Returns the weight of x_0 in the mean of q(x_{t-1} | x_t, x_0)."""
+        return self.betas * np.sqrt(self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    @property
+    def posterior_mean_coef2(self) -> Floats:
+        """Returns the weight of x_t in the mean of q(x_{t-1} | x_t, x_0)."""
+        kept = np.sqrt(1.0 - self.betas) * (1.0 - self.alphas_cumprod_prev)
+        return kept / (1.0 - self.alphas_cumprod)
+
+
+def linear(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
+    """Returns the full training chain with linear betas (DDPM)."""
+    betas = np.linspace(start, end, steps, dtype=np.float64)
+    return Schedule(timesteps=np.arange(steps), betas=betas, alphas_cumprod=np.cumprod(1.0 - betas))
+
+
+def respace(full: Schedule, steps: int) -> Schedule:
+    """Returns the chain over `steps` evenly spaced timesteps 0, T/steps, ... of a full one.
+
+    The kept cumulative products stay what they were; the betas follow from them (IDDPM).
+    """
+    total = len(full.timesteps)
+    if not 1 <= steps <= total:
+        raise UserError(f"sampling steps {steps}: expected 1 to {total}")
+    kept = np.arange(steps) * (total // steps)
+    products = full.alphas_cumprod[kept]
+    betas = 1.0 - products / np.append(1.0, products[:-1])
+    return Schedule(timesteps=kept, betas=betas, alphas_cumprod=products)
