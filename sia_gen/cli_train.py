@@ -27,7 +27,9 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
     known = [field.name for field in fields(TrainOptions)]
     for name in options:
         if name not in known:
-            raise UserError(f"recipe {recipe}: option {name!r} is unknown.{near_names(name, known)}")
+            raise UserError(
+                f"recipe {recipe}: option {name!r} is unknown.{near_names(name, known)}"
+            )
     options |= {name: value for name, value in given.items() if value is not None}
     options.setdefault("categories", "all")
     if "data" not in options:
@@ -41,6 +43,7 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 @click.option("--out", required=True, help="Folder of the run; the model comes to OUT/model.")
 @click.option("--recipe", help="Named options from manifests/recipes, or a YAML file.")
 @click.option("--preset", help="Network: adm-256, adm-128, small-128, small-64 (default), tiny-16.")
+@click.option("--prediction", help="epsilon (default, as published) or v_prediction (small runs).")
 @click.option("--resolution", type=int, help="Side of the images in pixels; default 64.")
 @click.option("--steps", type=int, help="Optimiser steps; default 10000.")
 @click.option("--batch-size", type=int, help="Images a step and process; default 16.")
@@ -59,7 +62,9 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 @click.option("--keep", type=int, help="Checkpoints kept; default 2.")
 @click.option("--sample-every", type=int, help="Steps between sample grids; 0 for none.")
 @click.option("--health-images", type=int, help="s = 0 samples a category for the health check.")
-@click.option("--save-precision", help="Precision of the saved weights: fp32 (default), fp16, bf16.")
+@click.option(
+    "--save-precision", help="Precision of the saved weights: fp32 (default), fp16, bf16."
+)
 def train(**given: Any) -> None:
     """Train a diffusion model on normal images; run again, it resumes.
 

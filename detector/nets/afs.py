@@ -57,10 +57,14 @@ def random_projection(channels: int, keep: int, generator: torch.Generator) -> T
 
 
 class Reduction(nn.Module):
-    """Reduces one layer's features to `keep` channels: a fixed choice, kept in the checkpoint."""
+    """Reduces one layer's features to `keep` channels: a fixed choice, kept in the checkpoint.
+
+    `scale` multiplies the kept channels; it is 1 unless features are standardised.
+    """
 
     index: Tensor
     projection: Tensor
+    scale: Tensor
 
     def __init__(self, channels: int, keep: int, mode: str) -> None:
         super().__init__()
@@ -69,9 +73,13 @@ class Reduction(nn.Module):
             self.register_buffer("projection", torch.zeros(keep, channels))
         else:
             self.register_buffer("index", torch.arange(keep))
+        self.register_buffer("scale", torch.ones(keep))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns the reduced features (B, keep, H, W)."""
         if self.mode == "rlpr":
-            return functional.conv2d(x_BCHW, self.projection[:, :, None, None].to(x_BCHW.dtype))
-        return x_BCHW.index_select(1, self.index)
+            weight = self.projection[:, :, None, None].to(x_BCHW.dtype)
+            kept = functional.conv2d(x_BCHW, weight)
+        else:
+            kept = x_BCHW.index_select(1, self.index)
+        return kept * self.scale[:, None, None].to(kept.dtype)

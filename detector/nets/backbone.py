@@ -82,7 +82,9 @@ def build(options: BackboneOptions) -> Backbone:
         tag = "." + options.weights.partition(":")[2]
     if not timm.is_model(options.name):
         known = timm.list_models()
-        raise UserError(f"backbone {options.name!r} is unknown to timm.{_near(options.name, known)}")
+        raise UserError(
+            f"backbone {options.name!r} is unknown to timm.{_near(options.name, known)}"
+        )
     wanted: dict[str, Any] = {"features_only": True, "out_indices": options.layers}
     pretrained = options.weights == "pretrained" or bool(tag)
     label = f"{options.name}{tag}"

@@ -1,4 +1,4 @@
-"""Reconstruction networks: U-Nets that restore the normal features of an anomalous image (Eq. 5)."""
+"""Reconstruction networks: U-Nets that restore an anomalous image's normal features (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 LEVELS = (1, 2, 4)  # widths, as multiples of the first level's
-BLOCKS = 2  # residual blocks a level
 ATTENTION_FACTORS = (2, 4)  # down-sampling factors at which positions attend to each other
 HEAD_CHANNELS = 64
 Resample = Literal["down", "up"]
@@ -59,31 +58,33 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // HEAD_CHANNELS)
         self.norm = normalisation(channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.out = nn.Conv1d(channels, channels, 1)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns the input plus what each position gathered from the others, same shape."""
         batch, channels, height, width = x_BCHW.shape
-        flat = x_BCHW.reshape(batch, channels, height * width)
-        parts = self.qkv(self.norm(flat)).reshape(batch, 3, self.heads, -1, height * width)
-        query, key, value = parts.transpose(-1, -2).unbind(1)
+        tokens_BNC = self.norm(x_BCHW).flatten(2).transpose(1, 2)
+        parts = self.qkv(tokens_BNC).reshape(batch, height * width, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         seen = functional.scaled_dot_product_attention(query, key, value)
-        seen = seen.transpose(-1, -2).reshape(batch, channels, height * width)
-        return (flat + self.out(seen)).reshape(x_BCHW.shape)
+        gathered = self.out(seen.transpose(1, 2).reshape(batch, height * width, channels))
+        return x_BCHW + gathered.transpose(1, 2).reshape(x_BCHW.shape)
 
 
 class ReconstructionUNet(nn.Module):
     """Maps features of an anomalous image to those of its normal image, (B, C, H, W) to the same.
 
     Widths are half of the block's channels times (1, 2, 4) (RealNet, appendix C.4; code). H and W
-    must be multiples of 4. The last convolution starts at zero.
+    must be multiples of 4. The last convolution starts at zero. Fewer residual blocks a level than
+    the paper's 2, or no attention, make a smaller network for a smaller budget.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, blocks: int = 2, attention: bool = True) -> None:
         super().__init__()
+        factors = ATTENTION_FACTORS if attention else ()
         first = channels // 2
         if first < 1:
             raise ValueError(f"a reconstruction block needs at least 2 channels, not {channels}")
@@ -92,23 +93,22 @@ class ReconstructionUNet(nn.Module):
         skips = [first]
         width, factor = first, 1
         for level, multiple in enumerate(LEVELS):
-            for _ in range(BLOCKS):
-                self.down.append(_stage(width, first * multiple, factor))
+            for _ in range(blocks):
+                self.down.append(_stage(width, first * multiple, factor in factors))
                 width = first * multiple
                 skips.append(width)
             if level < len(LEVELS) - 1:
                 self.down.append(ResidualBlock(width, width, "down"))
                 skips.append(width)
                 factor *= 2
-        self.middle = nn.Sequential(
-            ResidualBlock(width, width), Attention(width), ResidualBlock(width, width)
-        )
+        self.middle = _stage(width, width, attention)
+        self.middle.append(ResidualBlock(width, width))
         self.up = nn.ModuleList()
         for level, multiple in reversed(list(enumerate(LEVELS))):
-            for block in range(BLOCKS + 1):
-                stage = _stage(width + skips.pop(), first * multiple, factor)
+            for block in range(blocks + 1):
+                stage = _stage(width + skips.pop(), first * multiple, factor in factors)
                 width = first * multiple
-                if level > 0 and block == BLOCKS:
+                if level > 0 and block == blocks:
                     stage.append(ResidualBlock(width, width, "up"))
                     factor //= 2
                 self.up.append(stage)
@@ -131,8 +131,8 @@ class ReconstructionUNet(nn.Module):
         return self.leave(x)
 
 
-def _stage(inputs: int, outputs: int, factor: int) -> nn.Sequential:
+def _stage(inputs: int, outputs: int, attention: bool) -> nn.Sequential:
     stage = nn.Sequential(ResidualBlock(inputs, outputs))
-    if factor in ATTENTION_FACTORS:
+    if attention:
         stage.append(Attention(outputs))
     return stage

@@ -29,7 +29,9 @@ def real(values: npt.ArrayLike, name: str) -> Array:
         return array.astype(np.float64)
     if not np.isfinite(array).all():
         bad = int(np.size(array) - np.isfinite(array).sum())
-        raise UserError(f"{name}: {bad} of {array.size} values are NaN or infinite: mend the scores")
+        raise UserError(
+            f"{name}: {bad} of {array.size} values are NaN or infinite: mend the scores"
+        )
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 

@@ -100,7 +100,7 @@ class Clusters:
         used = self.counts >= 2
         if not used.any():
             raise UndefinedMetric(
-                f"none of {len(self.counts)} clusters holds two images: clustered LPIPS is undefined"
+                f"none of {len(self.counts)} clusters holds two images: the value is undefined"
             )
         pairwise = 2.0 * self.scatters[used] / (self.counts[used] - 1)
         return Result(

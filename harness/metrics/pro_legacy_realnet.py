@@ -28,12 +28,13 @@ def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
     high = max(float(m.max()) for m, _ in _images(maps, truth))
     if low == high:
         raise UndefinedMetric("all scores are equal: the legacy PRO has no thresholds")
-    thresholds = np.arange(low, high, (high - low) / STEPS)
+    thresholds = low + np.arange(1, STEPS + 1) * ((high - low) / STEPS)
     covered, regions = np.zeros(len(thresholds)), 0
     false, normal = np.zeros(len(thresholds)), 0
 
     def passing(scores: npt.NDArray[np.floating]) -> Floats:
-        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")
+        below = np.searchsorted(np.sort(scores), thresholds, side="right")
+        return (len(scores) - below).astype(np.float64)
 
     for map_HW, mask_HW in _images(maps, truth):
         false += passing(map_HW[~mask_HW])

@@ -23,7 +23,7 @@ def write_sample_grid(
     """Writes a PNG with s = 0 samples of every class, from the network as it stands."""
     device = next(denoiser.parameters()).device
     precision = choose_precision(options.precision, device)
-    scheduler = SDASScheduler()
+    scheduler = SDASScheduler(prediction_type=options.prediction)
     scheduler.set_timesteps(20)
     rows = []
     for label in range(classes):

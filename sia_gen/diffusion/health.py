@@ -2,10 +2,9 @@
 
 The figure is KID (unbiased squared MMD, cubic kernel) over features of a fixed, seeded, untrained
 convolutional network: no download, the same numbers everywhere. It is no Inception KID and compares
-with none. It is read against two figures of the same network and images: KID of training against
-held-out images (as good as it gets), and KID of held-out images that were visibly degraded (blurred
-by one pixel and noised by 10 grey levels) against held-out images. A model passes while its samples
-are nearer to the held-out images than the degraded ones are.
+with none. It is read against two figures of the same network and the same held-out images: KID of
+training images (as good as it gets) and KID of visibly degraded training images (see `degrade`).
+A model passes while its samples are nearer to the held-out images than the degraded ones are.
 """
 
 from __future__ import annotations
@@ -41,14 +40,22 @@ def _network() -> nn.Sequential:
 
 @torch.no_grad()
 def features(images_BHWC: Array8) -> Floats:
-    """Returns features (B, D), float64: spatial mean and deviation of each channel and layer."""
+    """Returns features (B, D), float64: spatial mean and deviation of each channel and layer.
+
+    The four layers (the image itself, then three of the network) are scaled to weigh alike.
+    """
     x = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    statistics = [x.mean(dim=(2, 3)), x.std(dim=(2, 3))]
+    statistics = [_statistics(x)]
     for layer in _network():
         x = layer(x)
         if isinstance(layer, nn.ReLU):
-            statistics += [x.mean(dim=(2, 3)), x.std(dim=(2, 3))]
+            statistics.append(_statistics(x))
     return torch.cat(statistics, dim=1).double().numpy()
+
+
+def _statistics(x_BCHW: torch.Tensor) -> torch.Tensor:
+    statistics = torch.cat([x_BCHW.mean(dim=(2, 3)), x_BCHW.std(dim=(2, 3))], dim=1)
+    return statistics / statistics.shape[1] ** 0.5
 
 
 def kid(x: Floats, y: Floats) -> float:
@@ -61,10 +68,13 @@ def kid(x: Floats, y: Floats) -> float:
 
 
 def degrade(images_BHWC: Array8) -> Array8:
-    """Returns the images visibly worse: blurred by sigma 1 pixel, noised by 10 grey levels."""
-    noise = generator("health", VERSION, "degrade").normal(0.0, 10.0, images_BHWC.shape)
+    """Returns the images visibly worse: blurred by sigma 1 pixel, noised by 10 grey levels, and
+    each made darker or brighter by 20."""
+    random = generator("health", VERSION, "degrade")
+    noise = random.normal(0.0, 10.0, images_BHWC.shape)
+    tone = 20.0 * random.choice([-1.0, 1.0], (len(images_BHWC), 1, 1, 1))
     blurred = ndimage.gaussian_filter(images_BHWC.astype(np.float64), (0, 1, 1, 0))
-    return np.clip(np.rint(blurred + noise), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(blurred + noise + tone), 0, 255).astype(np.uint8)
 
 
 def measure(
@@ -78,17 +88,19 @@ def measure(
     categories: dict[str, dict[str, float]] = {}
     for name in samples:
         train_features = features(train[name])
-        # Standardised by the training images, so that no single feature rules the kernel.
-        mean, deviation = train_features.mean(axis=0), train_features.std(axis=0) + 1e-6
+        # Centred and scaled as a whole by the training images: a variance per feature would let
+        # one that hardly varies rule the kernel.
+        mean = train_features.mean(axis=0)
+        deviation = np.sqrt(train_features.var(axis=0).mean()) + 1e-6
 
-        def standard(images: Array8, mean: Floats = mean, deviation: Floats = deviation) -> Floats:
+        def standard(images: Array8, mean: Floats = mean, deviation: float = deviation) -> Floats:
             return (features(images) - mean) / deviation
 
         reference = standard(held_out[name])
         figures = {
             "kid": kid(standard(samples[name]), reference),
             "kid_train": kid(standard(train[name]), reference),
-            "kid_degraded": kid(standard(degrade(held_out[name])), reference),
+            "kid_degraded": kid(standard(degrade(train[name])), reference),
         }
         figures["relative"] = figures["kid"] / max(figures["kid_degraded"], 1e-9)
         figures["relative_to_train"] = figures["kid"] / max(abs(figures["kid_train"]), 1e-9)

@@ -52,15 +52,28 @@ def _discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> T
 
 
 def hybrid_loss(
-    full: Schedule, model_output: Tensor, x_start: Tensor, x_t: Tensor, noise: Tensor, t: Tensor
+    full: Schedule,
+    model_output: Tensor,
+    x_start: Tensor,
+    x_t: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    prediction_type: str = "epsilon",
 ) -> HybridLoss:
     """Returns L_simple + L_vlb per sample for timesteps t (B,) of the full chain.
 
     One step's KL (the decoder's likelihood at t = 0) estimates the bound's sum over T = 1000 steps;
     times gamma = 0.001 its weight is 1. The mean is frozen in it: it trains the variance alone.
+    With `v_prediction` the squared error is that of the velocity.
     """
-    epsilon, v = model_output.float().chunk(2, dim=1)
-    mse = _mean_over_image((noise - epsilon).square())
+    prediction, v = model_output.float().chunk(2, dim=1)
+    target, epsilon = noise, prediction
+    if prediction_type == "v_prediction":
+        kept = _at(np.sqrt(full.alphas_cumprod), t)
+        added = _at(np.sqrt(1.0 - full.alphas_cumprod), t)
+        target = kept * noise - added * x_start
+        epsilon = kept * prediction + added * x_t
+    mse = _mean_over_image((target - prediction).square())
 
     # Tables are made in float64: 1 / product - 1 cancels near the image.
     product = full.alphas_cumprod

@@ -17,6 +17,7 @@ class TrainOptions:
     categories: str
     out: str
     preset: str = "small-64"
+    prediction: str = "epsilon"
     resolution: int = 64
     steps: int = 10_000
     batch_size: int = 16
@@ -49,6 +50,7 @@ class TrainOptions:
         if not 0.0 <= self.ema < 1.0:
             raise UserError(f"ema {self.ema}: expected 0 <= ema < 1")
         for name, known in (
+            ("prediction", ("epsilon", "v_prediction")),
             ("precision", ("auto", "fp32", "bf16", "fp16")),
             ("save_precision", ("fp32", "fp16", "bf16")),
             ("channels", ("auto", "1", "3")),

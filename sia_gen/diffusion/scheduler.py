@@ -44,7 +44,9 @@ def per_image_noise(shape: Sequence[int], generators: Sequence[torch.Generator])
 class SDASScheduler(SchedulerMixin, ConfigMixin):
     """Strength-controllable reverse diffusion with a learned-range variance.
 
-    `algorithm` is `iddpm` (Eq. 2) or `ddim` (Algorithm S1: the deterministic step, then noise of
+    The network predicts the noise (`epsilon`, as published) or the velocity sqrt(a) noise -
+    sqrt(1 - a) x_0 (`v_prediction`, Salimans & Ho 2022: errors at high noise stay bounded, which
+    small networks and short trainings need). `algorithm` is `iddpm` (Eq. 2) or `ddim` (Algorithm S1: the deterministic step, then noise of
     variance s Sigma with Sigma by `perturbation`: learned, posterior beta tilde, or beta).
     """
 
@@ -68,7 +70,6 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         fixed = {
             "beta_schedule": (beta_schedule, "linear"),
             "variance_type": (variance_type, "learned_range"),
-            "prediction_type": (prediction_type, "epsilon"),
             "timestep_spacing": (timestep_spacing, "leading"),
         }
         for name, (value, supported) in fixed.items():
@@ -76,6 +77,11 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
                 raise UserError(
                     f"SDASScheduler: {name}={value!r} is not supported, only {supported!r}"
                 )
+        if prediction_type not in {"epsilon", "v_prediction"}:
+            message = (
+                f"SDASScheduler: prediction_type {prediction_type!r} is not epsilon or v_prediction"
+            )
+            raise UserError(message)
         if algorithm not in {"iddpm", "ddim"}:
             raise UserError(f"SDASScheduler: algorithm {algorithm!r} is not iddpm or ddim")
         if perturbation not in {"learned", "posterior", "beta"}:
@@ -128,7 +134,11 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
                 f"the network returned {model_output.shape[1]} channels for {sample.shape[1]}:"
                 " SDAS needs a learned variance (twice the image's channels)"
             )
-        epsilon, v = model_output.float().chunk(2, dim=1)
+        prediction, v = model_output.float().chunk(2, dim=1)
+        epsilon = prediction
+        if self.config.prediction_type == "v_prediction":
+            product = float(self.chain.alphas_cumprod[i])
+            epsilon = product**0.5 * prediction + (1.0 - product) ** 0.5 * sample.float()
         mean, pred_x0 = _posterior_mean(
             self.chain, i, sample.float(), epsilon, self.config.clip_sample
         )

@@ -304,7 +304,9 @@ class _Loop:
             x_t = self.scheduler.add_noise(x_0, noise, t)
             with self.accelerator.autocast():
                 output = self.model(x_t.contiguous(memory_format=torch.channels_last), t, labels)
-            terms = hybrid_loss(self.scheduler.full, output, x_0, x_t, noise, t)
+            terms = hybrid_loss(
+                self.scheduler.full, output, x_0, x_t, noise, t, self.options.prediction
+            )
             loss = terms.total.mean()
             self.accelerator.backward(loss / self.options.accumulate)
             for name, value in (("loss", loss), ("mse", terms.mse), ("vb", terms.vb_bits_per_dim)):
@@ -391,8 +393,10 @@ def _publish(
     network = result["network"].to(memory_format=torch.contiguous_format).cpu()
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     with new_folder(out / "unmeasured") as folder:
-        network.to(dtype[options.save_precision]).save_pretrained(str(folder / "unet"))
-        SDASScheduler().save_pretrained(str(folder / "scheduler"))
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(dtype[options.save_precision])
+        network.save_pretrained(str(folder / "unet"))
+        SDASScheduler(prediction_type=options.prediction).save_pretrained(str(folder / "scheduler"))
         facts = {
             "schema": SCHEMA,
             "dataset": normals.dataset,

@@ -1,0 +1,273 @@
+"""RealNet: reconstruct a frozen backbone's selected features, and judge what could not be restored.
+
+Image -> backbone -> feature selection (AFS) -> reconstruction U-Nets -> squared residuals ->
+residual selection (RRS) -> discriminator -> anomaly map. Zhang et al., CVPR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from detector.nets import afs, rrs
+from detector.nets import backbone as backbones
+from detector.nets.backbone import Backbone, BackboneOptions
+from detector.nets.discriminator import Discriminator
+from detector.nets.reconstruction import DOWNSAMPLING, ReconstructionUNet
+from sia_gen.core.errors import UserError
+from sia_gen.core.seeds import derive_seed
+
+# Which layers share a reconstruction network (appendix C.4): A each its own, B all one, C pairs.
+ARCHITECTURES = ("A", "B", "C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The parts of a RealNet; the defaults are the paper's.
+
+    `channels` are the kept dimensions m_k of each layer. `standardise` divides kept features by
+    their standard deviation over normal images, so that Eq. 5 weighs the channels alike: some
+    backbones (MobileNetV2) have linear features of very unlike scales.
+    """
+
+    backbone: str = "wide_resnet50_2"
+    weights: str = "pretrained"
+    layers: tuple[int, ...] = (1, 2, 3, 4)
+    channels: tuple[int, ...] = (256, 512, 512, 256)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    reduction: str = "afs"
+    afs_batches: int = 64
+    standardise: bool = False
+    architecture: str = "A"
+    unet_blocks: int = 2
+    unet_attention: bool = True
+    rrs: str = "max&avg"
+    rrs_ratio: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        """Refuses values that no RealNet has, naming the option."""
+        for option, value, known in (
+            ("reduction", self.reduction, afs.MODES),
+            ("rrs", self.rrs, rrs.MODES),
+            ("architecture", self.architecture, ARCHITECTURES),
+        ):
+            if value not in known:
+                raise UserError(f"{option} {value!r} is not one of {', '.join(known)}")
+        if not self.layers or len(self.layers) != len(self.channels):
+            raise UserError(
+                f"channels {list(self.channels)} and layers {list(self.layers)} differ in number:"
+                " give one channel dimension for each layer"
+            )
+        if min(self.channels) < 2:
+            raise UserError(f"channels {list(self.channels)}: each must be at least 2")
+        if not 0 < self.rrs_ratio <= 1:
+            raise UserError(f"rrs_ratio {self.rrs_ratio} is not in (0, 1]")
+        if self.afs_batches < 1 or self.unet_blocks < 1:
+            raise UserError("afs_batches and unet_blocks must be at least 1")
+
+    def backbone_options(self, seed: int) -> BackboneOptions:
+        """Returns the part of the options that the backbone needs."""
+        return BackboneOptions(
+            name=self.backbone,
+            weights=self.weights,
+            layers=self.layers,
+            seed=seed,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Eq. 6: reconstruction error summed over blocks, plus cross-entropy against the masks."""
+
+    reconstruction: Tensor
+    segmentation: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The loss that training minimises: both parts at equal weights."""
+        return self.reconstruction + self.segmentation
+
+
+class RealNet(nn.Module):
+    """The network; its backbone and its channel selection are constants of a run."""
+
+    def __init__(self, backbone: Backbone, options: Options) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.options = options
+        for layer, have, keep in zip(
+            options.layers, backbone.channels, options.channels, strict=True
+        ):
+            if keep > have:
+                raise UserError(
+                    f"channels {list(options.channels)}: layer {layer} of {options.backbone} has"
+                    f" only {have} channels (all: {backbone.channels})"
+                )
+        self.blocks = _blocks(len(options.layers), options.architecture)
+        self.reductions = nn.ModuleList(
+            afs.Reduction(have, keep, options.reduction)
+            for have, keep in zip(backbone.channels, options.channels, strict=True)
+        )
+        widths = [sum(options.channels[i] for i in block) for block in self.blocks]
+        self.reconstructions = nn.ModuleList(
+            ReconstructionUNet(width, options.unet_blocks, options.unet_attention)
+            for width in widths
+        )
+        self.rrs = rrs.ResidualSelection(sum(widths), options.rrs_ratio, options.rrs)
+        self.discriminator = Discriminator(self.rrs.outputs)
+
+    def check_resolution(self, resolution: int) -> None:
+        """Raises UserError where a block's feature map cannot be halved twice and doubled back."""
+        for block in self.blocks:
+            stride = self.backbone.strides[block[0]]
+            if resolution % (stride * DOWNSAMPLING):
+                raise UserError(
+                    f"resolution {resolution} does not suit a feature layer of stride {stride}:"
+                    f" give a multiple of {stride * DOWNSAMPLING}, or leave out the deepest layer"
+                    f" (layers {list(self.options.layers)})"
+                )
+
+    def layers(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Returns the whole features per layer, each at the resolution of its block's finest layer."""
+        features = self.backbone(images_B3HW)
+        for block in self.blocks:
+            for i in block[1:]:
+                features[i] = _resampled(features[i], features[block[0]])
+        return features
+
+    def features(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Returns the selected features per block, the phi_k(.) of Eq. 5; constants of a run."""
+        layers = self.layers(images_B3HW)
+        kept = [reduce(x) for reduce, x in zip(self.reductions, layers, strict=True)]
+        return [torch.cat([kept[i] for i in block], dim=1) for block in self.blocks]
+
+    def judge(self, features: list[Tensor], size: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
+        """Returns the reconstructed features per block, and logits (B, 2, *size)."""
+        restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
+        residuals = [
+            (x.float() - y.float()).square() for x, y in zip(features, restored, strict=True)
+        ]
+        return restored, self.discriminator(self.rrs(rrs.align(residuals)), size)
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Returns anomaly maps (B, H, W) in [0, 1] for RGB images in [0, 1]; higher is anomalous."""
+        size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        _, logits = self.judge(self.features(images_B3HW), size)
+        return logits.float().softmax(dim=1)[:, 1]
+
+    def losses(self, anomalous_A3HW: Tensor, normal: list[Tensor], masks_AHW: Tensor) -> Losses:
+        """Returns the losses of a batch whose first A images are anomalous, the rest normal.
+
+        `normal` holds the selected features of all B normal images: computed once, since the
+        backbone is frozen. The normal half (A = I) needs no further pass through the backbone.
+        """
+        count = len(anomalous_A3HW)
+        size = (masks_AHW.shape[-2], masks_AHW.shape[-1])
+        changed = self.features(anomalous_A3HW)
+        seen = [torch.cat([a.to(n.dtype), n[count:]]) for a, n in zip(changed, normal, strict=True)]
+        restored, logits = self.judge(seen, size)
+        reconstruction = sum(
+            (
+                functional.mse_loss(y.float(), n.float())
+                for y, n in zip(restored, normal, strict=True)
+            ),
+            start=torch.zeros((), device=logits.device),
+        )
+        target = torch.zeros((len(logits), *size), dtype=torch.long, device=logits.device)
+        target[:count] = masks_AHW.long()
+        segmentation = functional.cross_entropy(logits.float(), target)
+        return Losses(reconstruction=reconstruction, segmentation=segmentation)
+
+
+def _blocks(layers: int, architecture: str) -> list[tuple[int, ...]]:
+    size = {"A": 1, "B": layers, "C": 2}[architecture]
+    return [tuple(range(i, min(i + size, layers))) for i in range(0, layers, size)]
+
+
+def _resampled(x_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:
+    size = (like_BCHW.shape[-2], like_BCHW.shape[-1])
+    return functional.interpolate(x_BCHW, size=size, mode="bilinear", align_corners=True)
+
+
+def build(options: Options, seed: int) -> RealNet:
+    """Returns an untrained RealNet with its backbone's weights; the same seed gives the same one."""
+    backbone = backbones.build(options.backbone_options(seed))
+    return _assembled(backbone, options, seed)
+
+
+def restore(options: Options, seed: int, label: str) -> RealNet:
+    """Returns the structure for a checkpoint's tensors, backbone included; reads no weights."""
+    backbone = backbones.empty(options.backbone_options(seed), label)
+    return _assembled(backbone, options, seed)
+
+
+def _assembled(backbone: Backbone, options: Options, seed: int) -> RealNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "realnet"))
+        return RealNet(backbone, options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What `prepare` may look at: normal training images and synthetic pairs, never test images.
+
+    Images are RGB in [0, 1]; a pair is (anomalous, normal, mask (B, 1, H, W)).
+    """
+
+    normal: Iterable[Tensor]
+    pairs: Iterable[tuple[Tensor, Tensor, Tensor]]
+
+
+@torch.no_grad()
+def prepare(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:
+    """Fixes the constants of a run: statistics of a random backbone, and the kept channels.
+
+    Returns the AFS losses, [layer][channel] (Eq. 4, summed over batches); [] for RDR and RLPR.
+    """
+    normal = list(training.normal) if model.options.standardise else training.normal
+    if model.options.weights == "random":
+        backbones.calibrate(model.backbone, normal)
+    losses = _select(model, training, seed)
+    if model.options.standardise:
+        _standardise(model, normal)
+    return losses
+
+
+def _select(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:
+    reductions = [layer for layer in model.reductions if isinstance(layer, afs.Reduction)]
+    if model.options.reduction != "afs":
+        generator = torch.Generator().manual_seed(derive_seed(seed, "reduction"))
+        for layer in reductions:
+            size = (layer.channels, layer.keep, generator)
+            if layer.mode == "rdr":
+                layer.index.copy_(afs.random_subset(*size))
+            else:
+                layer.projection.copy_(afs.random_projection(*size))
+        return []
+    totals: list[Tensor] = [torch.zeros((), dtype=torch.float64) for _ in reductions]
+    for anomalous, plain, mask in training.pairs:
+        changed, unchanged = model.layers(anomalous), model.layers(plain)
+        for i, (a, n) in enumerate(zip(changed, unchanged, strict=True)):
+            totals[i] = totals[i] + afs.channel_losses(a, n, mask).cpu()
+    for layer, total in zip(reductions, totals, strict=True):
+        layer.index.copy_(afs.smallest(total, layer.keep))
+    return [total.tolist() for total in totals]
+
+
+def _standardise(model: RealNet, normal: Iterable[Tensor]) -> None:
+    sums = [torch.zeros(3, keep, dtype=torch.float64) for keep in model.options.channels]
+    for images in normal:
+        for total, layer, x in zip(sums, model.reductions, model.layers(images), strict=True):
+            kept = layer(x).double().cpu()
+            count = torch.full((kept.shape[1],), kept.numel() / kept.shape[1])
+            total += torch.stack([count, kept.sum((0, 2, 3)), kept.square().sum((0, 2, 3))])
+    for (count, total, squares), layer in zip(sums, model.reductions, strict=True):
+        variance = squares / count - (total / count).square()
+        layer.scale.copy_(1 / variance.clamp_min(1e-6).sqrt())  # type: ignore[operator, union-attr]

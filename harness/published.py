@@ -1,0 +1,78 @@
+"""Numbers that papers published, beside which measured ones may stand, never mixed with them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from sia_gen.core.dataset import MANIFESTS
+from sia_gen.core.errors import UserError
+
+FILE = MANIFESTS / "published.csv"
+COLUMNS = ("paper", "table", "dataset", "category", "method", "setting", "metric", "value")
+# Settings that are the papers' main protocol, not an ablation.
+MAIN_SETTINGS = frozenset({"", "images=1000;runs=3"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published value in this project's unit (shares 0..1, not percent) and its place."""
+
+    value: float
+    place: str
+
+
+def _column(method: str, metric: str) -> tuple[str, float] | None:
+    """Returns the measured metric that a published one answers to, and its factor."""
+    if metric == "image_auroc":
+        # The RealNet authors' code takes the maximum of 16 x 16 window means.
+        pooled = method.startswith("realnet")
+        return ("image_auroc_avgpool16_max" if pooled else "image_auroc_max"), 0.01
+    known = {
+        "pixel_auroc": ("pixel_auroc", 0.01),
+        "pixel_ap": ("pixel_ap", 0.01),
+        "pro": ("pro_0.3", 0.01),
+        "fid": ("fid@inception", 1.0),
+        "clustered_lpips": ("clustered_lpips@alex", 1.0),
+    }
+    return known.get(metric)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "-").replace(" ", "-")
+
+
+class PublishedNumbers:
+    """Look-up by dataset, category (or mean, mean_texture, mean_object), method and metric."""
+
+    def __init__(self, path: Path = FILE) -> None:
+        self._values: dict[tuple[str, str, str, str], Published] = {}
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise UserError(f"published numbers {path} cannot be read: {error}") from error
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+        for row in rows:
+            column = _column(row["method"], row["metric"])
+            if column is None or row["setting"] not in MAIN_SETTINGS:
+                continue
+            key = (_plain(row["dataset"]), row["category"], _plain(row["method"]), column[0])
+            place = f"{row['paper']}, Table {row['table']}"
+            value = Published(value=float(row["value"]) * column[1], place=place)
+            self._values.setdefault(key, value)
+
+    def find(
+        self, dataset: str, category: str, method: str, source: str, metric: str
+    ) -> Published | None:
+        """Returns the published value of `method+source` (or of the method alone), or None."""
+        names = [f"{method}+{source}"]
+        if source in {"none", method}:
+            names.append(method)
+        for name in names:
+            key = (_plain(dataset), category, _plain(name), metric)
+            if key in self._values:
+                return self._values[key]
+        return None

@@ -1,0 +1,318 @@
+"""Quality of synthetic anomaly images: how real (FID, KID) and how different (clustered LPIPS).
+
+Three comparisons a category, so that a number has something to stand beside:
+
+    fid@NET            synthetic images against the real anomalous test images (Appendix C.6)
+    fid_to_normal@NET  synthetic images against the held-out normal test images
+    fid_reference@NET  training normals against the held-out normals: what two sets of real images
+                       of nearly the same numbers differ by, the floor of the other two
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import records
+from harness.detection import category_kind
+from harness.features import FeatureNetwork, Features, open_network
+from harness.measure import undefined, value_of
+from harness.metrics import clustered_lpips
+from harness.metrics._inputs import UndefinedMetric
+from harness.records import Record
+from sia_gen.core.dataset import Category, open_dataset
+from sia_gen.core.errors import UserError
+from sia_gen.core.images import Array8, read_image, resize_image
+from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.core.seeds import generator
+from sia_gen.core.shards import ShardReader, find_shards, read_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a quality record depends on besides images and networks."""
+
+    image_size: int | None = None  # pixels; the synthetic images' own size where None
+    source: str | None = None  # the synthesis method's name; read from the run where None
+    limit: int | None = None  # synthetic images used; all where None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """The images of one category at one size: synthetic, and the three real sets' files."""
+
+    synthetic: ShardReader
+    chosen: tuple[int, ...]
+    anomalous: tuple[Path, ...]
+    held_out: tuple[Path, ...]
+    train: tuple[Path, ...]
+    size: int
+
+    def synthetic_images(self) -> Iterator[Array8]:
+        """Yields the synthetic images, uint8 (size, size, 3)."""
+        return (resize_image(self.synthetic.image(i), self.size) for i in self.chosen)
+
+    def real_images(self, paths: Iterable[Path]) -> Iterator[Array8]:
+        """Yields real images, uint8 (size, size, 3)."""
+        return (read_image(path, self.size) for path in paths)
+
+
+def gather(tars: list[Path], category: Category, options: Options) -> Sets:
+    """Returns the image sets of a category; training normals thinned to the synthetic number.
+
+    FID depends on how many images each side has, so the reference comparison takes as many
+    training images as there are synthetic ones, where there are enough.
+    """
+    reader = ShardReader(tars)
+    count = min(len(reader), options.limit or len(reader))
+    first = reader.image(0)
+    if options.image_size is None and first.shape[0] != first.shape[1]:
+        raise UserError(f"{tars[0]}: images of {first.shape[1]} x {first.shape[0]} pixels are not"
+                        " square: give --image-size")  # fmt: skip
+    rng = generator("quality", category.key)
+    order = rng.permutation(len(category.train))[:count]
+    return Sets(
+        synthetic=reader,
+        chosen=tuple(range(count)),
+        anomalous=tuple(e.path for e in category.test if e.anomalous),
+        held_out=tuple(e.path for e in category.test if not e.anomalous),
+        train=tuple(category.train[i] for i in sorted(order.tolist())),
+        size=options.image_size or first.shape[0],
+    )
+
+
+def distances(network: FeatureNetwork, sets: Sets) -> dict[str, Any]:
+    """Returns FID and KID of the three comparisons, named with the network."""
+    synthetic = network.pooled(sets.synthetic_images())
+    anomalous, held_out, train = (
+        network.pooled(sets.real_images(paths))
+        for paths in (sets.anomalous, sets.held_out, sets.train)
+    )
+    pairs: dict[str, tuple[Features, Features]] = {
+        "": (synthetic, anomalous),
+        "_to_normal": (synthetic, held_out),
+        "_reference": (train, held_out),
+    }
+    found = {}
+    for suffix, (first, second) in pairs.items():
+        n = (len(first), len(second))
+        for metric in ("fid", "kid"):
+            name = f"{metric}{suffix}@{network.name}"
+            if min(n) < 2:
+                reason = f"{metric} needs two images in each set, found {n[0]} and {n[1]}"
+                found[name] = undefined(metric, reason, n=n)
+            else:
+                found[name] = value_of(metric, (first, second), n=n)
+    return found
+
+
+def diversity(network: FeatureNetwork, sets: Sets) -> tuple[dict[str, Any], dict[str, int]]:
+    """Returns clustered LPIPS, named with the network, and the numbers of clusters.
+
+    Synthetic images stream through in blocks: no pair of images is held.
+    """
+    name, n = f"clustered_lpips@{network.name}", (len(sets.chosen), len(sets.anomalous))
+    try:
+        centres = network.embedded(sets.real_images(sets.anomalous))
+        clusters = clustered_lpips.Clusters(centres)
+        for block in network.embeddings(sets.synthetic_images()):
+            clusters.update(block)
+        result = clusters.result()
+    except UndefinedMetric as error:
+        return {name: undefined("clustered_lpips", str(error), n=n)}, {}
+    entry = undefined("clustered_lpips", "-", n=n) | {"value": result.value}
+    del entry["reason"]
+    counts = {
+        "clusters_used": result.clusters,
+        "clusters_skipped_single": result.single,
+        "clusters_skipped_empty": result.empty,
+    }
+    return {name: entry}, {f"{key}@{network.name}": value for key, value in counts.items()}
+
+
+# What a shard's specification says that shapes its images and so defines a row; the rest (seed,
+# category, shard number, how many images) belongs to the one run.
+SHAPING = (
+    "method", "s_low", "s_high", "steps", "sampler", "precision", "checkpoint_sha256",
+    "resolution", "format",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where synthetic images come from: method, what shaped them, their seed, and file hashes."""
+
+    source: str
+    shaping: dict[str, Any]
+    seed: int | None
+    hashes: dict[str, str]
+
+
+def origin(shards: Path, tars: list[Path], stated: str | None) -> Origin:
+    """Returns the origin that shard records state; UserError where they differ or name no method.
+
+    A method's version (`sdas-1`) is part of what shaped the images, not of the source's name.
+    """
+    found = [read_record(tar) or {} for tar in tars]
+    specs = [r["spec"] if isinstance(r.get("spec"), dict) else {} for r in found]
+    shaping = [{key: spec[key] for key in (*SHAPING, "seed") if key in spec} for spec in specs]
+    for tar, facts in zip(tars, shaping, strict=True):
+        if facts != shaping[0]:
+            keys = sorted(k for k in {*facts, *shaping[0]} if facts.get(k) != shaping[0].get(k))
+            raise UserError(f"{tars[0]} and {tar} were made differently: {', '.join(keys)}")
+    facts = dict(shaping[0]) if shaping else {}
+    seed = facts.pop("seed", None)
+    method = str(facts.get("method", ""))
+    name, _, version = method.rpartition("-")
+    source = stated or (name if name and version.isdigit() else method)
+    if not source:
+        raise UserError(
+            f"{tars[0]}: the shard records do not name the synthesis method: give --source NAME"
+        )
+    hashes = {"shards_sha256": hash_options(sorted(str(r.get("sha256")) for r in found))}
+    folder = shards.resolve()
+    for candidate in (folder, *folder.parents[:3]):
+        if (candidate / "run.json").is_file():
+            hashes["run_sha256"] = sha256_file(candidate / "run.json")
+            break
+    return Origin(
+        source=source,
+        shaping=facts,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        hashes=hashes,
+    )
+
+
+def measure(
+    shards: Path, category: Category, networks: list[FeatureNetwork], options: Options
+) -> Record:
+    """Returns the quality record of one category."""
+    tars = find_shards(shards, category.key)
+    sets = gather(tars, category, options)
+    made = origin(shards, tars, options.source)
+    found: dict[str, Any] = {}
+    counts = {
+        "synthetic": len(sets.chosen),
+        "real_anomalous": len(sets.anomalous),
+        "held_out_normal": len(sets.held_out),
+        "train_normal": len(sets.train),
+    }
+    for network in networks:
+        if network.pool is not None:
+            found |= distances(network, sets)
+        if network.embedding is not None:
+            values, clusters = diversity(network, sets)
+            found |= values
+            counts |= clusters
+    protocol = made.shaping | {
+        "networks": {network.name: network.weights_sha256 for network in networks},
+        "normalisation": {network.name: network.normalisation for network in networks},
+        "image_size": sets.size,
+    }
+    return {
+        "schema": records.SCHEMA,
+        "kind": "quality",
+        "dataset": category.dataset,
+        "category": category.name,
+        "category_kind": category_kind(category.dataset, category.name),
+        "method": made.source,
+        "source": made.source,
+        "seed": made.seed,
+        "protocol": protocol,
+        "run": dict(made.hashes),
+        "metrics": found,
+        "counts": counts,
+        "notes": notes(counts, networks),
+        "artifacts": {"shards": str(shards.resolve())},
+        "code": versions("numpy", "scipy", "torch", "timm", "lpips", "torch-fidelity"),
+        "created": records.now(),
+    }
+
+
+def notes(counts: dict[str, int], networks: list[FeatureNetwork]) -> list[str]:
+    """Returns what a reader must know before comparing these numbers with others."""
+    said = []
+    n, m = counts["synthetic"], counts["real_anomalous"]
+    said.append(
+        f"FID of {n} against {m} images: compare it only with FIDs of the same numbers; KID does"
+        " not depend on them"
+    )
+    if counts["train_normal"] != n:
+        said.append(
+            f"the reference has {counts['train_normal']} training images, the synthetic set {n}:"
+            " their FIDs are not of equal N"
+        )
+    for network in networks:
+        if network.name == "tiny-random":
+            said.append("tiny-random is a random network: its figures are no measure of quality")
+        key = f"clusters_used@{network.name}"
+        if key in counts:
+            single = counts[f"clusters_skipped_single@{network.name}"]
+            empty = counts[f"clusters_skipped_empty@{network.name}"]
+            said.append(
+                f"clustered LPIPS ({network.name}) over {counts[key]} clusters; skipped with fewer"
+                f" than two images: {single + empty}"
+            )
+    return said
+
+
+def run(
+    shards: Path,
+    data: str,
+    categories: str,
+    networks: list[tuple[str, str | None]],
+    results: Path,
+    options: Options,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Record]:
+    """Measures categories and returns their records; those already measured are read back.
+
+    Everything is opened and checked before the first measurement, and a record is written as soon
+    as its category is measured, so that an interrupted run goes on where it stopped.
+    """
+    if results.exists() and not results.is_dir():
+        raise UserError(f"--out {results} is a file: give a folder for result records")
+    if options.image_size is not None and options.image_size < 8:
+        raise UserError(f"--image-size {options.image_size}: expected at least 8 pixels")
+    chosen = open_dataset(data).select(categories)
+    inputs = {}
+    for category in chosen:
+        tars = find_shards(shards, category.key)
+        made = origin(shards, tars, options.source)
+        inputs[category.key] = [made.source, made.hashes["shards_sha256"]]
+    opened = [open_network(name, weights) for name, weights in networks]
+    known = [r for _, r in records.find([results], empty=True) if r["kind"] == "quality"]
+    done = []
+    for category in chosen:
+        key = _fingerprint(category, inputs[category.key], opened, options)
+        old = next((r for r in known if r["run"].get("inputs_sha256") == key), None)
+        if old is not None:
+            tell(f"{category.key}: measured before")
+            done.append(old)
+            continue
+        record = measure(shards, category, opened, options)
+        record["run"]["inputs_sha256"] = key
+        records.write(results, record)
+        tell(f"{category.key}: measured {record['counts']['synthetic']} synthetic images")
+        done.append(record)
+    return done
+
+
+def _fingerprint(
+    category: Category, inputs: list[str], networks: list[FeatureNetwork], options: Options
+) -> str:
+    from harness.metrics import fid, kid
+
+    real = [*category.train, *(e.path for e in category.test)]
+    return hash_options([
+        category.key,
+        inputs,
+        [[n.name, n.weights_sha256, n.normalisation] for n in networks],
+        [options.image_size, options.source, options.limit],
+        [str(np.__version__), fid.VERSION, kid.VERSION, clustered_lpips.VERSION],
+        [[str(p.relative_to(category.root)), sha256_file(p)] for p in real],
+    ])  # fmt: skip

@@ -1,0 +1,335 @@
+"""The leaderboard as text: terminal, CSV, JSON, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+from harness.leaderboard import Cell, Column, Row, Section, best, differing
+
+SHORT = {
+    "image_auroc_max": "I-AUROC",
+    "image_auroc_avgpool16_max": "I-AUROC/16",
+    "image_ap_max": "I-AP",
+    "image_ap_avgpool16_max": "I-AP/16",
+    "pixel_auroc": "P-AUROC",
+    "pixel_ap": "P-AP",
+    "pro_0.3": "PRO@.3",
+    "pro_0.05": "PRO@.05",
+    "fid": "FID",
+    "kid": "KID",
+    "clustered_lpips": "cLPIPS",
+    "fid_to_normal": "FID norm",
+    "kid_to_normal": "KID norm",
+    "fid_reference": "FID ref",
+    "kid_reference": "KID ref",
+}
+FORMATS = ("table", "csv", "json", "md")
+LEGEND = (
+    "Shares times 100. I: image, P: pixel; image scores are the map's maximum, /16 that of 16 x 16"
+    " window means. PRO up to false-positive rates .3 and .05."
+)
+
+
+def short(column: Column) -> str:
+    """Returns a column's short heading, with the version from the second on."""
+    base = column.name.partition("@")[0]
+    text = SHORT.get(base, base)
+    return text if column.version == 1 else f"{text} v{column.version}"
+
+
+def number(value: float, column: Column) -> str:
+    """Returns a value as shown: shares in percent, distances with three digits that matter."""
+    if column.percent:
+        return f"{100 * value:.2f}"
+    if column.name.startswith("fid"):
+        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:.4f}"
+
+
+def spoken(cell: Cell, column: Column) -> str:
+    """Returns a cell as text: value, or value ± deviation, or a dash."""
+    if cell.mean is None:
+        return "-"
+    text = number(cell.mean, column)
+    return text if cell.std is None else f"{text} ± {number(cell.std, column)}"
+
+
+def title(section: Section) -> str:
+    """Returns a section's heading."""
+    if section.kind == "detection":
+        return f"Detection on {section.dataset}"
+    networks = ", ".join(f"{n} ({sha[:8]})" for n, sha in sorted(section.networks.items()))
+    what = f"Quality of synthetic images on {section.dataset}"
+    return f"{what}, {section.image_size} pixels, {networks}"
+
+
+def numbers_compared(row: Row) -> str:
+    """Returns how many synthetic and real images stand behind a row's FID, e.g. `96 x 40`."""
+    found = {
+        cell.n
+        for cells in row.categories.values()
+        for key, cell in cells.items()
+        if key.startswith(("fid@", "kid@", "clustered_lpips@")) and cell.n
+    }
+    if not found:
+        return "-"
+    return " x ".join(map(str, next(iter(found)))) if len(found) == 1 else "varies"
+
+
+def seed_text(row: Row) -> str:
+    """Returns the number of seeds and which, e.g. `3 (0, 1, 2)`; `1` where none is named."""
+    named = [str(seed) for seed in row.seeds if seed is not None]
+    return f"{len(row.seeds)} ({', '.join(named)})" if named else str(len(row.seeds))
+
+
+def published_columns(section: Section, group: str = "mean") -> list[str]:
+    """Returns the keys of the columns for which any row has a published value."""
+    return [
+        c.key
+        for c in section.columns
+        if any(row.groups[group][c.key].published for row in section.rows)
+    ]
+
+
+def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of a section's means over a group of categories."""
+    quality = section.kind == "quality"
+    heads = ["", "method", "seeds", "N" if quality else "categories", "protocol"]
+    published = published_columns(section, group)
+    for column in section.columns:
+        heads.append(short(column))
+        if column.key in published:
+            heads.append("published")
+    lines = []
+    for row in section.rows:
+        place = "" if row.rank is None else str(row.rank)
+        covered = f"{len(row.categories)} of {len(section.categories)}"
+        line = [place, row.name, seed_text(row)]
+        line += [numbers_compared(row) if quality else covered, row.protocol_id]
+        for column in section.columns:
+            cell = row.groups[group][column.key]
+            line.append(spoken(cell, column))
+            if column.key in published:
+                line.append(number(cell.published.value, column) if cell.published else "")
+        lines.append(line)
+    return heads, lines
+
+
+def category_table(section: Section, column: Column) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of one metric: a line a category, a column a row of the board.
+
+    Where the literature has a value for a row and category, it follows in a column of its own.
+    """
+    known = [
+        any(cells[column.key].published for cells in row.categories.values())
+        for row in section.rows
+    ]
+    heads = ["category"]
+    for row, has in zip(section.rows, known, strict=True):
+        twins = sum(other.name == row.name for other in section.rows) > 1
+        heads.append(f"{row.name} [{row.protocol_id}]" if twins else row.name)
+        if has:
+            heads.append("published")
+    lines = []
+    for category in section.categories:
+        line = [category]
+        for row, has in zip(section.rows, known, strict=True):
+            cell = row.categories.get(category, {}).get(column.key, Cell(mean=None))
+            line.append(spoken(cell, column))
+            if has:
+                line.append(number(cell.published.value, column) if cell.published else "")
+        lines.append(line)
+    return heads, lines
+
+
+def remarks(section: Section) -> list[str]:
+    """Returns what must be said below a section's tables: gaps, notes, differing protocols."""
+    said = []
+    for row in section.rows:
+        reasons = {c.reason for c in row.groups["mean"].values() if c.mean is None and c.reason}
+        if row.rank is None and section.kind == "detection" and reasons:
+            said.append(f"{row.name} is not ranked: {'; '.join(sorted(reasons))}")
+        elif reasons - {"not measured"}:
+            said.append(f"{row.name}, no mean of some metrics: {'; '.join(sorted(reasons))}")
+        said += [f"{row.name}: {note}" for note in row.notes]
+        if row.superseded:
+            said.append(f"{row.name}: {row.superseded} older records of the same protocol and seed")
+    if len(section.rows) > 1:
+        for key in differing(section.rows):
+            values = [f"{row.protocol_id} {plain(row.protocol.get(key, '-'))}"
+                      for row in section.rows]  # fmt: skip
+            said.append(f"protocol, {key}: {'; '.join(dict.fromkeys(values))}")
+    return list(dict.fromkeys(said))
+
+
+def plain(value: Any) -> str:
+    """Returns a protocol value as short text; hashes are cut to 12 digits."""
+    if isinstance(value, str):
+        return value[:12] if re.fullmatch(r"(state-)?[0-9a-f]{64}", value) else value
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {plain(v)}" for k, v in sorted(value.items()))
+    if isinstance(value, list):
+        return ", ".join(plain(v) for v in value)
+    return json.dumps(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
+    table = [[_printable(cell) for cell in line] for line in [heads, *lines]]
+    widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
+    value = re.compile(r"^(-|$|[-\d.]+( ± [\d.]+)?$)")
+    numeric = [i > 1 and all(value.match(line[i]) for line in table[1:]) for i in range(len(heads))]
+    out = []
+    for line in table:
+        parts = [c.rjust(w) if right else c.ljust(w)
+                 for c, w, right in zip(line, widths, numeric, strict=True)]  # fmt: skip
+        out.append("  ".join(parts).rstrip())
+    out.insert(1, "  ".join("-" * width for width in widths))
+    return out
+
+
+def as_text(sections: list[Section]) -> str:
+    """Returns the board for a terminal."""
+    parts = []
+    for section in sections:
+        parts.append(title(section))
+        parts += ["", *_aligned(*main_table(section))]
+        for group in section.groups[1:]:
+            parts += ["", group.replace("_", " over ") + " categories"]
+            parts += _aligned(*main_table(section, group))
+        column = next((c for c in section.columns if c.key == section.rank_by), None)
+        if column is not None and len(section.categories) > 1:
+            parts += ["", f"{short(column)} by category"]
+            parts += _aligned(*category_table(section, column))
+        parts += ["", *(f"note: {_printable(text)}" for text in remarks(section)), ""]
+    if any(section.kind == "detection" for section in sections):
+        parts.append(LEGEND)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _markdown_cell(text: str) -> str:
+    text = _printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)
+
+
+def _markdown(heads: list[str], lines: list[list[str]]) -> list[str]:
+    rule = ["---" if i < 2 else "---:" for i in range(len(heads))]
+    rows = [[_markdown_cell(cell) for cell in line] for line in [heads, *lines]]
+    rows.insert(1, rule)
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def as_markdown(sections: list[Section]) -> str:
+    """Returns the board in Markdown: means, then every metric by category."""
+    parts = []
+    for section in sections:
+        parts += [f"## {_markdown_cell(title(section))}", "", *_markdown(*main_table(section)), ""]
+        for group in section.groups[1:]:
+            parts += [f"### {group.replace('_', ' over ')} categories", ""]
+            parts += [*_markdown(*main_table(section, group)), ""]
+        for column in section.columns:
+            parts += [f"### {_markdown_cell(short(column))} by category", ""]
+            parts += [*_markdown(*category_table(section, column)), ""]
+        said = remarks(section)
+        parts += [f"- {_markdown_cell(text)}" for text in said] + ([""] if said else [])
+    if any(section.kind == "detection" for section in sections):
+        parts.append(LEGEND)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+CSV_COLUMNS = (
+    "kind", "dataset", "category", "method", "source", "protocol", "metric", "version", "mean",
+    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best",
+)  # fmt: skip
+
+
+def as_csv(sections: list[Section]) -> str:
+    """Returns the board in long form: a line for each row, category or mean, and metric."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for section in sections:
+        tops = {c.key: best(section, c) for c in section.columns}
+        for row in section.rows:
+            for place, cells in [*row.groups.items(), *row.categories.items()]:
+                for column in section.columns:
+                    cell = cells[column.key]
+                    top = place == "mean" and cell.mean is not None
+                    writer.writerow([
+                        section.kind, section.dataset, place, row.method, row.source,
+                        row.protocol_id, column.name, column.version,
+                        "" if cell.mean is None else repr(cell.mean),
+                        "" if cell.std is None else repr(cell.std), cell.seeds,
+                        "x".join(map(str, cell.n)), cell.reason,
+                        repr(cell.published.value) if cell.published else "",
+                        cell.published.place if cell.published else "",
+                        row.rank or "", int(top and cell.mean == tops[column.key]),
+                    ])  # fmt: skip
+    return buffer.getvalue()
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    value: dict[str, Any] = {"mean": cell.mean, "std": cell.std, "seeds": cell.seeds}
+    if cell.reason:
+        value["reason"] = cell.reason
+    if cell.n:
+        value["n"] = list(cell.n)
+    if cell.published:
+        value["published"] = {"value": cell.published.value, "in": cell.published.place}
+    return value
+
+
+def as_document(sections: list[Section]) -> dict[str, Any]:
+    """Returns the board as a JSON value; shares are 0..1."""
+
+    def cells(by: dict[str, dict[str, Cell]]) -> dict[str, Any]:
+        return {name: {k: _cell_json(c) for k, c in row.items()} for name, row in by.items()}
+
+    return {
+        "schema": 1,
+        "sections": [
+            {
+                "kind": section.kind,
+                "dataset": section.dataset,
+                "networks": section.networks,
+                "image_size": section.image_size,
+                "rank_by": section.rank_by,
+                "categories": section.categories,
+                "columns": [
+                    {"key": c.key, "metric": c.name, "version": c.version,
+                     "higher_is_better": c.higher_is_better} for c in section.columns
+                ],
+                "rows": [
+                    {
+                        "rank": row.rank,
+                        "method": row.method,
+                        "source": row.source,
+                        "protocol_id": row.protocol_id,
+                        "protocol": row.protocol,
+                        "seeds": list(row.seeds),
+                        "complete": row.complete,
+                        "means": cells(row.groups),
+                        "by_category": cells(row.categories),
+                        "notes": list(row.notes),
+                    }
+                    for row in section.rows
+                ],
+                "remarks": remarks(section),
+            }
+            for section in sections
+        ],
+    }  # fmt: skip
+
+
+def render(sections: list[Section], form: str) -> str:
+    """Returns the board in one of FORMATS."""
+    if form == "json":
+        return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
+    return {"table": as_text, "csv": as_csv, "md": as_markdown}[form](sections)

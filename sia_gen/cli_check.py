@@ -1,0 +1,105 @@
+"""`sia-gen status`, `verify` and `repair`: what is known of a run folder, and its mending."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from sia_gen.cli_run import as_json, execution_options, how
+
+
+@click.command(
+    "status",
+    short_help="Show how far a run is, from its files alone.",
+    epilog="""\b
+Example:
+  sia-gen status runs/first
+""",
+)
+@click.argument("run")
+@as_json
+def status(run: str, as_json: bool) -> None:
+    """Show how far the run folder RUN is, from its files alone."""
+    from sia_gen import status as state
+
+    found = state.read(state.require_run(run))
+    print(json.dumps(found, indent=2) if as_json else state.describe(found))
+
+
+@click.command(
+    "verify",
+    short_help="Check every byte of a run against its records.",
+    epilog="""\b
+Example:
+  sia-gen verify runs/first
+Exit code 4 and one line for each problem when something is wrong.
+""",
+)
+@click.argument("run")
+@as_json
+def verify(run: str, as_json: bool) -> None:
+    """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN."""
+    from sia_gen.core.errors import VerificationError
+    from sia_gen.status import require_run
+    from sia_gen.verify import verify as check
+
+    def on_shard(checked: int, total: int) -> None:
+        end = "\n" if checked == total else ""
+        sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
+        sys.stderr.flush()
+
+    path = require_run(run)
+    report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        for problem in report.problems:
+            print(f"{problem.kind}: {problem.file} {problem.detail}")
+    if report.problems:
+        message = (
+            f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
+            " shards again"
+        )
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(VerificationError.exit_code)
+    print(f"{run}: {report.shards} shards, {report.images} images, all well", file=sys.stderr)
+
+
+@click.command(
+    "repair",
+    short_help="Make again exactly what verify condemns.",
+    epilog="""\b
+Example:
+  sia-gen repair runs/first --executor local
+""",
+)
+@click.argument("run")
+@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
+@how
+@as_json
+def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
+    """Verify the run folder RUN, drop what is condemned, and make exactly that again."""
+    from sia_gen.repair import repair as mend
+    from sia_gen.run import StoppedRunError
+    from sia_gen.status import require_run
+
+    path = require_run(run)
+    try:
+        figures = mend(path, execution_options(values), data=data, model=model)
+    except StoppedRunError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+    if values["as_json"]:
+        print(json.dumps(figures, indent=2))
+        return
+    print(
+        f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
+        f" {figures['shards_made_now']} shards made again",
+        file=sys.stderr,
+    )
+    for name in figures["foreign"]:
+        print(f"{run}: {name} is not in the plan and was left alone", file=sys.stderr)

@@ -1,0 +1,69 @@
+"""`sia-gen preview`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from sia_gen.options import PRECISIONS, SAMPLERS
+
+
+@click.command(
+    "preview",
+    short_help="Draw a contact sheet: normal images beside rising strengths.",
+    epilog="""\b
+Example:
+  sia-gen preview --out sheet.png --columns 6 --strengths 0,0.1,0.2
+""",
+)
+@click.option("--out", required=True, metavar="FILE.png", help="The contact sheet.")
+@click.option("--data", default="textures", show_default=True, metavar="DIR", help="Dataset.")
+@click.option(
+    "--categories",
+    default="all",
+    show_default=True,
+    metavar="NAMES",
+    help="all, or names and globs separated by commas.",
+)
+@click.option(
+    "--model",
+    default="textures-64",
+    show_default=True,
+    metavar="MODEL",
+    help="Name of a shipped model, or a folder written by `sia-gen train`.",
+)
+@click.option("--columns", type=int, default=6, show_default=True, help="Images in a row.")
+@click.option(
+    "--strengths",
+    default="0,0.1,0.2",
+    show_default=True,
+    metavar="LIST",
+    help="One row for each strength, all rows from the same seeds.",
+)
+@click.option("--scale", type=int, default=2, show_default=True, help="Enlarges each pixel.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sheet.")
+@click.option("--steps", type=int, default=20, show_default=True, help="Sampling steps.")
+@click.option(
+    "--sampler",
+    type=click.Choice(SAMPLERS),
+    default="iddpm",
+    show_default=True,
+    help="iddpm: the ancestral reverse step; ddim: DDIM with perturbation.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Precision of the network.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+def preview(**values: Any) -> None:
+    """Draw normal images above synthetic ones of rising strength, column by column of one seed."""
+    from sia_gen.preview import PreviewOptions, make_preview, parse_strengths
+
+    values["strengths"] = parse_strengths(values["strengths"])
+    out = make_preview(PreviewOptions(**values), lambda text: print(text, file=sys.stderr))
+    print(out)

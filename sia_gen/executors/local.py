@@ -1,0 +1,54 @@
+"""The executor in this process: one worker, one shard after another.
+
+Code of the same process can be neither killed nor timed out: a shard that kills its worker ends the
+run here (start it again), and one that hangs hangs. Ray's executor survives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sia_gen.executors.attempts import Ledger
+from sia_gen.executors.contract import Event, Stop, Summary
+from sia_gen.job import StoppedShardError
+from sia_gen.plan import ShardSpec
+from sia_gen.worker import FATAL, ShardWorker, WorkerConfig
+
+
+class LocalExecutor:
+    """Runs shards one after another in this process."""
+
+    def __init__(self, config: WorkerConfig, *, attempts: int = 3) -> None:
+        self._config = config
+        self._attempts = attempts
+
+    def run(
+        self, specs: Iterable[ShardSpec], on_event: Callable[[Event], None], stop: Stop
+    ) -> Summary:
+        """Runs every shard to its end or its quarantine, until `stop` is set."""
+        stop.install()
+        ledger = Ledger(specs, Path(self._config.run), lost_attempts=self._attempts)
+        if not len(ledger):
+            return ledger.summary()
+        worker = ShardWorker(self._config)
+        answer = worker.load()
+        if answer["status"] != "ready":
+            return ledger.summary(fatal=answer["error"])
+        on_event(Event(kind="worker", message=f"in this process on {answer['device']}"))
+
+        def on_batch(images: int) -> None:
+            if stop.is_set():
+                raise StoppedShardError("the run is stopping")
+            on_event(Event(kind="progress", images=images))
+
+        while len(ledger) and not stop.is_set():
+            spec, attempt = ledger.take()
+            answer = worker.run(spec, attempt, on_batch)
+            if answer["status"] == "done":
+                on_event(ledger.succeed(spec, answer))
+            elif answer["kind"] in FATAL:
+                return ledger.summary(fatal=answer["error"])
+            elif answer["kind"] != "stopped":
+                on_event(ledger.fail(spec, "error", answer["error"], answer["traceback"]))
+        return ledger.summary(stopped=stop.is_set())
