@@ -27,7 +27,7 @@ def anomaly_maps(model: Any, images_NRR3: Array8, device: torch.device) -> npt.N
 def score_images(
     model: Any, paths: tuple[Path, ...], resolution: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Returns the image scores of files, in their order: lists `score_max`, `score_avgpool16_max`."""
+    """Returns the image scores of files in their order: score_max, score_avgpool16_max."""
     found: dict[str, list[float]] = {"score_max": [], "score_avgpool16_max": []}
     for start in range(0, len(paths), BATCH):
         images = np.stack([read_image(p, resolution) for p in paths[start : start + BATCH]])

@@ -39,9 +39,9 @@ def colour_range(maps_NHW: npt.NDArray[Any]) -> tuple[float, float]:
     """Returns the scores drawn darkest and brightest, one range for all images of a category."""
     step = max(1, maps_NHW.size // 1_000_000)
     sample = np.asarray(maps_NHW).reshape(-1)[::step].astype(np.float64)
-    low, high = np.quantile(sample, [0.5, 0.998])
-    high = max(float(high), float(np.quantile(sample, 1.0)) * 0.6 + float(low) * 0.4)
-    return float(low), float(high) if high > low else float(low) + 1.0
+    # The top half percent is drawn alike, so that one extreme image does not darken all others.
+    low, high = (float(q) for q in np.quantile(sample, [0.5, 0.995]))
+    return low, high if high > low else low + 1.0
 
 
 def _tile(image: Array8, method: Image.Resampling) -> Array8:

@@ -240,7 +240,14 @@ def _row(
             )
             for c in columns
         }
-    notes = dict.fromkeys(note for _, r in records for note in r["notes"])
+    told: dict[str, set[str]] = defaultdict(set)
+    for _, record in records:
+        for note in record["notes"]:
+            told[note].add(record["category"])
+    notes = [
+        note if said == present else f"{', '.join(sorted(said))}: {note}"
+        for note, said in told.items()
+    ]
     return Row(
         method=method,
         source=source,
@@ -326,10 +333,13 @@ def _rank(section: Section, rank_by: str | None) -> None:
 
 
 def best(section: Section, column: Column, group: str = "mean") -> float | None:
-    """Returns the best mean of a column, for marking it; None where no row has one."""
+    """Returns the best mean of a column, for marking it; None where there is nothing to compare.
+
+    A reference says what real images give and is nobody's merit: it has no best.
+    """
     values = [row.groups[group][column.key].mean for row in section.rows]
     held = [value for value in values if value is not None]
-    if not held:
+    if len(held) < 2 or "_reference@" in column.name:
         return None
     return max(held) if column.higher_is_better else min(held)
 

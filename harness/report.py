@@ -1,5 +1,7 @@
 """The leaderboard as one HTML page: no request leaves it, no name enters it unescaped."""
 
+# ruff: noqa: RUF001  (the page is typeset: signs of multiplication and dashes are meant)
+
 from __future__ import annotations
 
 import base64
@@ -23,14 +25,14 @@ TEMPLATE = Path(__file__).with_name("leaderboard.html")
 LARGE = 1_200_000  # bytes: larger contact sheets are shown as JPEG
 
 HEADINGS = {
-    "image_auroc_max": ("Image AUROC", "score: maximum of the map"),
-    "image_auroc_avgpool16_max": ("Image AUROC", "score: maximum of 16 × 16 means"),
-    "image_ap_max": ("Image AP", "score: maximum of the map"),
-    "image_ap_avgpool16_max": ("Image AP", "score: maximum of 16 × 16 means"),
-    "pixel_auroc": ("Pixel AUROC", "all test pixels"),
-    "pixel_ap": ("Pixel AP", "all test pixels"),
-    "pro_0.3": ("PRO", "false positives up to 0.3"),
-    "pro_0.05": ("PRO", "false positives up to 0.05"),
+    "image_auroc_max": ("Image AUROC", "map maximum"),
+    "image_auroc_avgpool16_max": ("Image AUROC", "16 × 16 means"),
+    "image_ap_max": ("Image AP", "map maximum"),
+    "image_ap_avgpool16_max": ("Image AP", "16 × 16 means"),
+    "pixel_auroc": ("Pixel AUROC", ""),
+    "pixel_ap": ("Pixel AP", ""),
+    "pro_0.3": ("PRO", "to FPR 0.3"),
+    "pro_0.05": ("PRO", "to FPR 0.05"),
     "fid": ("FID", "synthetic – real anomalies"),
     "kid": ("KID", "synthetic – real anomalies"),
     "clustered_lpips": ("Clustered LPIPS", "diversity"),
@@ -75,13 +77,16 @@ def sheet_uri(path: Path) -> str:
     return data_uri(buffer.getvalue(), "image/jpeg")
 
 
-def heading(column: Column) -> tuple[str, str]:
-    """Returns a column's heading and its second line."""
+def heading(column: Column, named: bool = False) -> tuple[str, str]:
+    """Returns a column's heading and its second line, which names the network where asked."""
     base, _, network = column.name.partition("@")
     name, detail = HEADINGS.get(base, (base, ""))
-    if network:
-        detail = f"{detail}; {network}"
-    return name, detail if column.version == 1 else f"{detail}; version {column.version}"
+    details = [
+        detail,
+        network if named else "",
+        f"version {column.version}" if column.version > 1 else "",
+    ]
+    return name, "; ".join(filter(None, details))
 
 
 def shade(value: float | None, column: Column) -> str:
@@ -133,12 +138,20 @@ def _pictures(row: Row, category: str) -> list[Picture]:
     return sorted(pictures, key=lambda p: order.index(p.outcome))
 
 
+def _seeds(row: Row) -> str:
+    named = [str(seed) for seed in row.seeds if seed is not None]
+    if not named:
+        return "one run"
+    return f"seed{'s' if len(named) > 1 else ''} {', '.join(named)}"
+
+
 def _row(row: Row, section: Section, group: str) -> dict[str, Any]:
     return {
         "rank": row.rank,
         "method": row.method,
         "source": "" if row.source in {"none", row.method} else row.source,
-        "seeds": tables.seed_text(row),
+        "seeds": _seeds(row),
+        "complete": row.complete,
         "n": tables.numbers_compared(row),
         "covered": f"{len(row.categories)} of {len(section.categories)}",
         "protocol": row.protocol_id,
@@ -159,9 +172,9 @@ def _metric_tables(section: Section) -> list[dict[str, Any]]:
             top = pick(values) if len(values) > 1 else None
             missing = Cell(mean=None, reason="not measured")
             lines.append((category, [_cell(c or missing, column, top) for c in cells]))
-        name, detail = heading(column)
+        name, detail = heading(column, len(section.networks) > 1)
         found.append({"name": name, "detail": detail, "lines": lines,
-                      "open": column.key == section.rank_by})  # fmt: skip
+                      "fold": column.key != section.rank_by})  # fmt: skip
     return found
 
 
@@ -199,8 +212,9 @@ def _section(section: Section, number: int) -> dict[str, Any]:
         "image_size": section.image_size,
         "networks": sorted(section.networks.items()),
         "columns": [
-            {"name": heading(c)[0], "detail": heading(c)[1], "better": c.higher_is_better,
-             "ranked": c.key == section.rank_by, "key": c.key} for c in section.columns
+            dict(zip(("name", "detail"), heading(c, len(section.networks) > 1), strict=True))
+            | {"better": c.higher_is_better, "ranked": c.key == section.rank_by, "key": c.key}
+            for c in section.columns
         ],
         "published": {group: tables.published_columns(section, group) for group in section.groups},
         "groups": [

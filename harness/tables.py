@@ -27,7 +27,10 @@ SHORT = {
     "fid_reference": "FID ref",
     "kid_reference": "KID ref",
 }
+UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
 FORMATS = ("table", "csv", "json", "md")
+# What must be alike in all rows for their numbers to be compared at all.
+EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
 LEGEND = (
     "Shares times 100. I: image, P: pixel; image scores are the map's maximum, /16 that of 16 x 16"
     " window means. PRO up to false-positive rates .3 and .05."
@@ -36,8 +39,10 @@ LEGEND = (
 
 def short(column: Column) -> str:
     """Returns a column's short heading, with the version from the second on."""
-    base = column.name.partition("@")[0]
+    base, _, network = column.name.partition("@")
     text = SHORT.get(base, base)
+    if network == UNREAL:
+        text = f"{text}@{network}"
     return text if column.version == 1 else f"{text} v{column.version}"
 
 
@@ -158,12 +163,21 @@ def remarks(section: Section) -> list[str]:
         said += [f"{row.name}: {note}" for note in row.notes]
         if row.superseded:
             said.append(f"{row.name}: {row.superseded} older records of the same protocol and seed")
-    if len(section.rows) > 1:
-        for key in differing(section.rows):
-            values = [f"{row.protocol_id} {plain(row.protocol.get(key, '-'))}"
-                      for row in section.rows]  # fmt: skip
-            said.append(f"protocol, {key}: {'; '.join(dict.fromkeys(values))}")
+    for name, key, rows in _differences(section):
+        values = [f"{row.protocol_id} {plain(row.protocol.get(key, '-'))}" for row in rows]
+        said.append(f"{name} differ in {key}: {'; '.join(dict.fromkeys(values))}")
     return list(dict.fromkeys(said))
+
+
+def _differences(section: Section) -> list[tuple[str, str, list[Row]]]:
+    """Returns (which rows, protocol key, rows) where rows that look alike are not comparable."""
+    found = [
+        ("rows", key, section.rows) for key in differing(section.rows) if key in EVERY_ROW_ALIKE
+    ]
+    for name in dict.fromkeys(row.name for row in section.rows):
+        twins = [row for row in section.rows if row.name == name]
+        found += [(f"rows of {name}", key, twins) for key in differing(twins)]
+    return found
 
 
 def plain(value: Any) -> str:

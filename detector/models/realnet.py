@@ -135,7 +135,7 @@ class RealNet(nn.Module):
                 )
 
     def layers(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Returns the whole features per layer, each at the resolution of its block's finest layer."""
+        """Returns all features per layer, each at the resolution of its block's finest layer."""
         features = self.backbone(images_B3HW)
         for block in self.blocks:
             for i in block[1:]:
@@ -157,7 +157,7 @@ class RealNet(nn.Module):
         return restored, self.discriminator(self.rrs(rrs.align(residuals)), size)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Returns anomaly maps (B, H, W) in [0, 1] for RGB images in [0, 1]; higher is anomalous."""
+        """Returns anomaly maps (B, H, W) in [0, 1], higher is anomalous, for RGB in [0, 1]."""
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
         _, logits = self.judge(self.features(images_B3HW), size)
         return logits.float().softmax(dim=1)[:, 1]
@@ -197,7 +197,7 @@ def _resampled(x_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:
 
 
 def build(options: Options, seed: int) -> RealNet:
-    """Returns an untrained RealNet with its backbone's weights; the same seed gives the same one."""
+    """Returns an untrained RealNet with its backbone's weights; a function of the seed."""
     backbone = backbones.build(options.backbone_options(seed))
     return _assembled(backbone, options, seed)
 
@@ -270,4 +270,4 @@ def _standardise(model: RealNet, normal: Iterable[Tensor]) -> None:
             total += torch.stack([count, kept.sum((0, 2, 3)), kept.square().sum((0, 2, 3))])
     for (count, total, squares), layer in zip(sums, model.reductions, strict=True):
         variance = squares / count - (total / count).square()
-        layer.scale.copy_(1 / variance.clamp_min(1e-6).sqrt())  # type: ignore[operator, union-attr]
+        layer.scale.copy_(1 / variance.clamp_min(1e-6).sqrt())  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""The frozen backbone: a timm network in eval mode that turns images into features of several strides.
+"""The frozen backbone: a timm network in eval mode, from images to features of several strides.
 
 Weights come from one of three places, each named, none ever standing in for another:
 

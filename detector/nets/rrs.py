@@ -10,7 +10,7 @@ MODES = ("max&avg", "max", "avg", "off")
 
 
 def align(residuals: list[Tensor]) -> Tensor:
-    """Returns residual blocks up-sampled (bilinear) to the finest one and concatenated, (B, C, H, W)."""
+    """Returns the blocks up-sampled (bilinear) to the finest and concatenated, (B, C, H, W)."""
     size = max(tuple(r.shape[-2:]) for r in residuals)
     resized = [
         r

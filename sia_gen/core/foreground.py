@@ -69,7 +69,7 @@ def _auto(image_HWC: Array8) -> Mask:
         return whole
     mask = ~bright if share >= 0.85 else bright
     mask = _morphology(mask, close=6, opened=6)
-    return mask if 0.02 < mask.mean() else whole
+    return mask if mask.mean() > 0.02 else whole
 
 
 def _morphology(mask: Mask, close: int, opened: int) -> Mask:

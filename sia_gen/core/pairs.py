@@ -41,7 +41,7 @@ def make_pair(
     opacity: tuple[float, float],
     rng: np.random.Generator,
 ) -> Pair:
-    """Returns a pair with a Perlin mask inside the foreground and an opacity uniform in its range."""
+    """Returns a pair: a Perlin mask inside the foreground, an opacity uniform in its range."""
     mask = perlin.mask(normal_HWC.shape[0], rng) & foreground_HW
     strength = float(rng.uniform(*opacity))
     image = blend(normal_HWC, synthetic_HWC, mask, strength)

@@ -1,4 +1,4 @@
-"""Recipes: named sets of options in manifests/recipes, each option overridable on the command line."""
+"""Recipes: named sets of options in manifests/recipes; the command line overrides each one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if key in seen:
             line = key_node.start_mark.line + 1
             raise UserError(f"line {line}: the key {key!r} is given twice")
@@ -32,11 +32,11 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Returns a YAML file as a dict; tags that build objects, doubled keys and lists are refused."""
+    """Returns a YAML file as a dict; tags that build objects, doubled keys, lists: refused."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES} bytes: this is no recipe")
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UserError as error:
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_recipe(name_or_path: str, section: str) -> dict[str, Any]:
-    """Returns one section of a recipe, by the name of a shipped recipe or the path of a YAML file."""
+    """Returns one section of a recipe: a shipped one by its name, or a YAML file by its path."""
     folder = MANIFESTS / "recipes"
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:

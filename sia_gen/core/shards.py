@@ -45,7 +45,7 @@ def record_path(tar: Path) -> Path:
 
 
 def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[str, Any]:
-    """Publishes samples as a tar and returns its facts: images, bytes, sha256, md5, per-image facts.
+    """Publishes samples as a tar; returns its facts: images, bytes, sha256, md5, per image.
 
     The bytes depend on the samples alone: no time, no owner, no host enters the tar.
     """

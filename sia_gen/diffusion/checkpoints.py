@@ -36,7 +36,7 @@ def save(root: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 
 
 def load_newest(root: Path) -> dict[str, Any] | None:
-    """Returns the newest whole state, on the CPU, or None; a damaged one is named and passed over."""
+    """Returns the newest whole state, on the CPU, or None; damaged ones are named and skipped."""
     for folder in _folders(root):
         try:
             expected = read_json(folder / "checkpoint.json")["sha256"]

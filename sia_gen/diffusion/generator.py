@@ -1,4 +1,4 @@
-"""A trained model that makes images: what a generation job calls, and all that it knows of torch."""
+"""A trained model that makes images: all that a generation job knows of torch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Generator:
         scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet = load_unet(facts.folder).to(device, memory_format=torch.channels_last)
+        unet = load_unet(facts.folder).to(device).to(memory_format=torch.channels_last)
         self.denoiser = Denoiser(unet, facts.patch).eval()
 
     @property

@@ -1,4 +1,4 @@
-"""The hybrid loss: noise prediction plus the variational bound for the variance (RealNet, S2, S3)."""
+"""The hybrid loss: noise prediction plus the bound that trains the variance (RealNet, S2, S3)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _standard_normal_cdf(x: Tensor) -> Tensor:
 
 
 def _discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Returns log p of 8-bit values x in [-1, 1] under a normal integrated over each value's bin."""
+    """Returns log p of 8-bit values x in [-1, 1] under a normal, integrated over their bins."""
     centred, inverse = x - mean, torch.exp(-log_scale)
     upper = _standard_normal_cdf(inverse * (centred + 1.0 / 255.0))
     lower = _standard_normal_cdf(inverse * (centred - 1.0 / 255.0))

@@ -23,7 +23,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "models"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a model folder says of itself; `classes` are category names in the order of the labels."""
+    """What a model folder says of itself; `classes` are category names by label."""
 
     folder: Path
     dataset: str

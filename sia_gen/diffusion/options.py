@@ -61,6 +61,6 @@ class TrainOptions:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """Returns the options that a resumed run must share: all but where and how often it saves."""
+        """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
         return {name: value for name, value in asdict(self).items() if name not in free}

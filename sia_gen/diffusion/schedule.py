@@ -1,4 +1,4 @@
-"""The noise schedule: linear betas over T training steps, respaced to the few that sampling takes."""
+"""The noise schedule: linear betas over T training steps, respaced to the few for sampling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Schedule:
 
     @property
     def posterior_log_variance(self) -> Floats:
-        """Returns log beta tilde, the last step's (log 0) replaced by that of the step before it."""
+        """Returns log beta tilde; the last step's, log 0, is replaced by that of the one before."""
         variance = self.posterior_variance
         if len(variance) == 1:
             return np.log(self.betas)
@@ -56,7 +56,11 @@ class Schedule:
 def linear(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
     """Returns the full training chain with linear betas (DDPM)."""
     betas = np.linspace(start, end, steps, dtype=np.float64)
-    return Schedule(timesteps=np.arange(steps), betas=betas, alphas_cumprod=np.cumprod(1.0 - betas))
+    return Schedule(
+        timesteps=np.arange(steps),
+        betas=betas,
+        alphas_cumprod=np.cumprod(1.0 - betas, dtype=np.float64),
+    )
 
 
 def respace(full: Schedule, steps: int) -> Schedule:

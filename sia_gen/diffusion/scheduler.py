@@ -44,10 +44,11 @@ def per_image_noise(shape: Sequence[int], generators: Sequence[torch.Generator])
 class SDASScheduler(SchedulerMixin, ConfigMixin):
     """Strength-controllable reverse diffusion with a learned-range variance.
 
-    The network predicts the noise (`epsilon`, as published) or the velocity sqrt(a) noise -
-    sqrt(1 - a) x_0 (`v_prediction`, Salimans & Ho 2022: errors at high noise stay bounded, which
-    small networks and short trainings need). `algorithm` is `iddpm` (Eq. 2) or `ddim` (Algorithm S1: the deterministic step, then noise of
-    variance s Sigma with Sigma by `perturbation`: learned, posterior beta tilde, or beta).
+    The network predicts the noise (`epsilon`, as published) or the velocity
+    sqrt(a) noise - sqrt(1 - a) x_0 (`v_prediction`, Salimans & Ho 2022: errors at high noise stay
+    bounded, which small networks and short trainings need). `algorithm` is `iddpm` (Eq. 2) or
+    `ddim` (Algorithm S1: the deterministic step, then noise of variance s Sigma with Sigma by
+    `perturbation`: learned, posterior beta tilde, or beta).
     """
 
     order = 1
@@ -60,10 +61,10 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
         variance_type: str = "learned_range",
-        clip_sample: bool = True,
+        clip_sample: bool = True,  # noqa: ARG002  read from the config
         prediction_type: str = "epsilon",
         timestep_spacing: str = "leading",
-        steps_offset: int = 0,
+        steps_offset: int = 0,  # noqa: ARG002  what DDPMScheduler reads from the config
         algorithm: str = "iddpm",
         perturbation: str = "learned",
     ) -> None:

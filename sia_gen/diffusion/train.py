@@ -55,8 +55,8 @@ def _split(category: Category) -> tuple[list[Path], list[Path]]:
     """Returns a category's training images without, and only, a fixed tenth that is held out."""
     if len(category.train) < MIN_IMAGES:
         raise UserError(
-            f"{category.root}/train/good holds {len(category.train)} images: a diffusion model needs"
-            f" at least {MIN_IMAGES} (a few hundred are better)"
+            f"{category.root}/train/good holds {len(category.train)} images: a diffusion model"
+            f" needs at least {MIN_IMAGES} (a few hundred are better)"
         )
     order = generator("held-out", category.key).permutation(len(category.train))
     held = set(order[: max(2, int(len(order) * HELD_OUT_SHARE))].tolist())
@@ -397,7 +397,7 @@ def _publish(
             parameter.data = parameter.data.to(dtype[options.save_precision])
         network.save_pretrained(str(folder / "unet"))
         SDASScheduler(prediction_type=options.prediction).save_pretrained(str(folder / "scheduler"))
-        facts = {
+        facts: dict[str, Any] = {
             "schema": SCHEMA,
             "dataset": normals.dataset,
             "classes": list(normals.classes),
@@ -422,9 +422,8 @@ def _publish(
     write_json(out / "unmeasured" / FACTS, facts)
     (out / "unmeasured").rename(out / "model")
     verdict = "passed" if facts["health"]["passed"] else "failed"
-    _say(
-        f"health {verdict}: worst relative KID {facts['health']['worst_relative']:.3f} (below 1 passes)"
-    )
+    worst = facts["health"]["worst_relative"]
+    _say(f"health {verdict}: worst relative KID {worst:.3f} (below 1 passes)")
 
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:

@@ -21,7 +21,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A network's shape: widths per level, residual blocks a level, attention by downsampling factor."""
+    """A network's shape: widths and residual blocks of its levels, attention by factor."""
 
     resolution: int
     widths: tuple[int, ...]

@@ -198,7 +198,7 @@ def test_health_passes_normal_images_and_fails_degraded_and_foreign_ones() -> No
 
 
 def test_a_torn_checkpoint_is_passed_over(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sia_gen.diffusion import checkpoints
 

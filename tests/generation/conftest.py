@@ -38,8 +38,8 @@ def finished(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray cluster of two CPUs for the whole session."""
+def ray_cluster() -> Iterator[str]:
+    """One Ray cluster of two CPUs for the whole session: its address."""
     os.environ.update(
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_USAGE_STATS_ENABLED="0",
@@ -47,7 +47,7 @@ def ray_cluster() -> Iterator[None]:
     )
     import ray
 
-    ray.init(
+    context = ray.init(
         address="local",
         num_cpus=2,
         num_gpus=0,
@@ -56,5 +56,5 @@ def ray_cluster() -> Iterator[None]:
         logging_level=logging.ERROR,
         object_store_memory=80 * 2**20,
     )
-    yield
+    yield str(context.address_info["gcs_address"])
     ray.shutdown()

@@ -160,7 +160,7 @@ def call(*arguments: object, **keywords: Any) -> tuple[int, str, str]:
     return finish(start(*arguments, **keywords))
 
 
-def run_arguments(out: Path, data: Path, **changes: object) -> list[object]:
+def run_arguments(out: Path, data: Path, /, **changes: object) -> list[object]:
     """Arguments of `sia-gen run` for the run of `options`, on the local executor."""
     values: dict[str, object] = {
         "out": out,

@@ -144,7 +144,8 @@ def test_reversed_order_gives_the_same_bytes(tmp_path: Path, finished: Path) -> 
 
 
 @pytest.mark.ray
-def test_two_workers_give_the_same_bytes(ray_cluster: None, tmp_path: Path, finished: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_give_the_same_bytes(tmp_path: Path, finished: Path) -> None:
     summary, events = execute("ray", tmp_path, "testing:noise?delay=0.1", workers=2)
     assert summary.done == 9
     assert len(events.of("worker")) == 2
@@ -152,9 +153,8 @@ def test_two_workers_give_the_same_bytes(ray_cluster: None, tmp_path: Path, fini
 
 
 @pytest.mark.ray
-def test_a_killed_worker_is_replaced_and_its_shard_made(
-    ray_cluster: None, tmp_path: Path, finished: Path
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_worker_is_replaced_and_its_shard_made(tmp_path: Path, finished: Path) -> None:
     run = tmp_path / "run"
     fault = f"testing:noise?fault=kill&at={support.seed_of('grass', 3)}&once={tmp_path / 'once'}"
     summary, events = execute("ray", run, fault)
@@ -167,9 +167,8 @@ def test_a_killed_worker_is_replaced_and_its_shard_made(
 
 
 @pytest.mark.ray
-def test_a_shard_that_kills_every_worker_goes_into_quarantine(
-    ray_cluster: None, tmp_path: Path, finished: Path
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_shard_that_kills_every_worker_goes_into_quarantine(tmp_path: Path) -> None:
     fault = f"testing:noise?fault=kill&at={support.seed_of('grass', 3)}"
     summary, _ = execute("ray", tmp_path, fault, attempts=2)
     assert summary.done == 8
@@ -180,9 +179,8 @@ def test_a_shard_that_kills_every_worker_goes_into_quarantine(
 
 
 @pytest.mark.ray
-def test_a_hung_worker_is_killed_after_the_deadline(
-    ray_cluster: None, tmp_path: Path, finished: Path
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_hung_worker_is_killed_after_the_deadline(tmp_path: Path, finished: Path) -> None:
     run = tmp_path / "run"
     fault = f"testing:noise?fault=hang&at={support.seed_of('brick', 5)}&once={tmp_path / 'once'}"
     summary, events = execute("ray", run, fault, deadline=1.5)
@@ -193,14 +191,16 @@ def test_a_hung_worker_is_killed_after_the_deadline(
 
 
 @pytest.mark.ray
-def test_workers_that_die_while_loading_end_the_run(ray_cluster: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_that_die_while_loading_end_the_run(tmp_path: Path) -> None:
     summary, _ = execute("ray", tmp_path, "testing:noise?fault=kill-load")
     assert "could not start" in summary.fatal
     assert not summary.failures
 
 
 @pytest.mark.ray
-def test_a_gpu_that_is_not_there_is_told_at_once(ray_cluster: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_gpu_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"1 GPU.*available are 2 CPU and 0 GPU"):
         execute("ray", tmp_path, num_gpus=1.0)
 
@@ -239,6 +239,6 @@ def test_a_torn_record_is_no_record(content: bytes, tmp_path: Path, finished: Pa
     record = (tmp_path / spec.file).with_suffix(".json")
     record.write_bytes(content)
     assert not is_done(tmp_path / spec.file, spec.spec_hash)
-    summary, _ = execute("local", tmp_path)
+    execute("local", tmp_path)
     assert is_done(tmp_path / spec.file, spec.spec_hash, checksum=True)
     assert support.tar_hashes(tmp_path) == support.tar_hashes(finished)

@@ -20,7 +20,7 @@ from sia_gen.worker import WorkerConfig
 LOCAL = ExecutionOptions(executor="local")
 
 
-def forbidden(config: WorkerConfig, execution: ExecutionOptions) -> Executor:
+def forbidden(_config: WorkerConfig, _execution: ExecutionOptions) -> Executor:
     raise AssertionError("no executor may start here")
 
 
@@ -145,7 +145,7 @@ def test_an_unhealthy_model_is_refused_unless_forced_and_the_record_says_so(
 ) -> None:
     out = tmp_path / "run"
     model = f"testing:noise?health_check={check}"
-    with pytest.raises(UserError, match="health check|never checked"):
+    with pytest.raises(UserError, match=r"health check|never checked"):
         run(support.options(out, mini, model=model), LOCAL)
     assert not out.exists()
     run(support.options(out, mini, model=model, force=True), LOCAL)

@@ -1,4 +1,4 @@
-"""SDAS against arrays computed by the RealNet authors' code: schedule, steps, trajectories, loss."""
+"""SDAS against arrays of the RealNet authors' code: schedule, steps, trajectories, loss."""
 
 from __future__ import annotations
 

@@ -1,0 +1,260 @@
+"""The command `detector`: train, score, predict, info."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sia_gen.core.errors import UserError, run_command
+
+EPILOG = """\b
+Example:
+  detector train --data textures --category all --shards runs/gen --out runs/det \\
+      --recipe realnet-demo
+  detector score --run runs/det --data textures --category all
+"""
+TRAIN_EPILOG = """\b
+Examples:
+  detector train --data textures --category brick --shards runs/gen --out runs/det \\
+      --recipe realnet-demo
+  detector train --data mvtec-ad/ --category all --shards runs/sia --out runs/realnet
+  detector train --data line/ --category 'part-*' --source noise --out runs/noise \\
+      --recipe mobile --weights mobilenetv2_100.safetensors --set rrs=off
+
+\b
+Recipes: realnet (the paper's), realnet-small, mobile, realnet-demo, or a YAML file of one's own.
+Run the same command again to go on with a training that was stopped; a finished one is skipped.
+"""
+SCORE_EPILOG = """\b
+Example:
+  detector score --run runs/det --data textures --category all
+"""
+PREDICT_EPILOG = """\b
+Example:
+  detector predict photos/ --model runs/det/textures/brick --out runs/seen
+"""
+INFO_EPILOG = """\b
+Example:
+  detector info runs/det/textures/brick
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Trains anomaly detectors on normal images and synthetic anomalies, and applies them."""
+
+
+@group.command(epilog=TRAIN_EPILOG)
+@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
+@click.option("--shards", type=click.Path(path_type=Path), help="Run folder of `sia-gen run`.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
+@click.option("--source", help="What makes the anomalies: sdas (shards) or noise.")
+@click.option("--backbone", help="A timm model's name.")
+@click.option("--weights", help="A file, pretrained[:TAG] (timm's download), or random.")
+@click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
+@click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
+@click.option("--resolution", type=int, help="Side of the images in pixels.")
+@click.option("--batch", type=int, help="Images a step, half of them normal.")
+@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--epochs", type=int, help="Passes over the normal images, instead of --steps.")
+@click.option("--lr", type=float, help="Adam's learning rate.")
+@click.option("--seed", type=int, help="Everything random follows from it.")
+@click.option("--precision", help="auto, fp32, bf16 or fp16.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--holdout", type=float, help="Share of normal images kept out for the threshold.")
+@click.option("--allow-foreign-shards", is_flag=True, help="Take shards of other categories.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any recipe option.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved options and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON summary on stdout.")
+def train(
+    data: str,
+    category: str,
+    shards: Path | None,
+    out: Path,
+    recipe: str,
+    device: str,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Trains one detector for each category that is named."""
+    import dataclasses
+
+    from detector import device as devices
+    from detector import models, runfolder
+    from detector.batches import check_category
+    from detector.options import parse_settings, resolve
+    from sia_gen.core.dataset import open_dataset
+    from sia_gen.core.plugins import load
+    from sia_gen.core.recipes import read_recipe
+    from sia_gen.core.shards import find_shards
+
+    asked = {k: v for k, v in given.items() if v is not None and v is not False}
+    asked |= parse_settings(settings)
+    name = str(asked.get("model", read_recipe(recipe, "detector").get("model", "realnet")))
+    plugin = load(models, name)
+    options = resolve(recipe, asked, plugin.Options)
+    chosen = devices.choose(device)
+    options = dataclasses.replace(
+        options, precision=devices.choose_precision(options.precision, chosen)
+    )
+    categories = open_dataset(data).select(category)
+    if options.source == "sdas" and shards is None:
+        raise UserError(
+            "source sdas needs --shards with a run folder of `sia-gen run` (or give --source noise)"
+        )
+    # All categories are checked before the first is trained: a mistake costs seconds, not hours.
+    plans = []
+    for one in categories:
+        tars: list[Path] = []
+        if options.source == "sdas" and shards is not None:
+            foreign = options.allow_foreign_shards
+            named = shards.is_file()
+            tars = find_shards(shards, None if foreign or named else one.key)
+            check_category(tars, one.key, allow_foreign=foreign)
+        document = runfolder.describe(options, one, tars)
+        state = runfolder.check_claim(runfolder.folder_of(out, one), document)
+        plans.append((one, tars, state))
+    if dry_run:
+        shown = {"categories": [c.key for c in categories], "options": dataclasses.asdict(options)}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    summary = []
+    accelerator = None
+    for one, tars, state in plans:
+        if state == "finished":
+            from detector.checkpoint import read_facts
+
+            facts = read_facts(runfolder.folder_of(out, one))
+            print(f"{one.key}: trained before, nothing to do", file=sys.stderr)
+        else:
+            from detector.train import accelerator_for
+            from detector.train import train as run_training
+
+            accelerator = accelerator or accelerator_for(str(chosen), options.precision)
+            facts = run_training(options, one, tars, out, accelerator)
+            print(
+                f"{one.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
+                f" {facts['pairs_per_second']:.1f} pairs/s",
+                file=sys.stderr,
+            )
+        summary.append(
+            {
+                "category": one.key,
+                "folder": str(runfolder.folder_of(out, one)),
+                "steps": facts["step"],
+                "seconds": round(facts["seconds"], 1),
+                "pairs_per_second": facts["pairs_per_second"],
+                "checkpoint_sha256": facts["sha256"],
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+
+
+@group.command(epilog=SCORE_EPILOG)
+@click.option("--run", required=True, type=click.Path(path_type=Path), help="Run of `train`.")
+@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--force", is_flag=True, help="Score again what is scored already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the score folders as JSON on stdout.")
+def score(run: Path, data: str, category: str, device: str, force: bool, as_json: bool) -> None:
+    """Writes the score maps of test images, for `harness evaluate`."""
+    from sia_gen.core.dataset import open_dataset
+
+    if not run.is_dir():
+        raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
+    categories = open_dataset(data).select(category)
+    from detector.checkpoint import read_facts
+    from detector.runfolder import folder_of
+    from detector.score import FOLDER
+    from detector.score import score as run_scoring
+
+    for one in categories:
+        read_facts(folder_of(run, one))
+    summary = []
+    for one in categories:
+        fresh = run_scoring(run, one, device, force=force)
+        folder = folder_of(run, one) / FOLDER
+        state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
+        print(f"{one.key}: {state}", file=sys.stderr)
+        summary.append({"category": one.key, "scores": str(folder), "fresh": fresh})
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+
+
+@group.command(epilog=PREDICT_EPILOG)
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="RUN/<dataset>/<category>."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option(
+    "--image-score",
+    type=click.Choice(["max", "avgpool16_max"]),
+    default="max",
+    show_default=True,
+    help="An image's score: the map's maximum, or that of its 16 x 16 window means.",
+)
+@click.option(
+    "--false-alarms",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share of normal images that may be called anomalous.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def predict(
+    images: Path,
+    model: Path,
+    out: Path,
+    image_score: str,
+    false_alarms: float,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Writes heat maps and decisions for an image, or a folder of images, without labels."""
+    from detector.predict import TABLE, PredictOptions
+    from detector.predict import predict as run_prediction
+
+    options = PredictOptions(image_score=image_score, false_alarms=false_alarms, device=device)
+    summary = run_prediction(images, model, out, options)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    print(
+        f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
+        f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
+        f" pictures {out / 'overlays'}",
+        file=sys.stderr,
+    )
+
+
+@group.command(epilog=INFO_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print all recorded facts as JSON on stdout.")
+def info(checkpoint: Path, as_json: bool) -> None:
+    """Tells what a checkpoint is: recipe, backbone, data, training, threshold."""
+    from detector.info import describe
+    from detector.info import read as read_info
+
+    facts = read_info(checkpoint)
+    click.echo(json.dumps(facts, indent=2) if as_json else describe(facts))
+
+
+def main() -> None:
+    """Runs the command line."""
+    run_command(lambda: group(prog_name="detector"))
+
+
+if __name__ == "__main__":
+    main()

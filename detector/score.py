@@ -1,0 +1,141 @@
+"""Scoring: the anomaly maps of a category's test images, published as a score file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector import checkpoint, runfolder, scorefile
+from sia_gen.core.dataset import Category
+from sia_gen.core.errors import UserError
+from sia_gen.core.files import read_json
+from sia_gen.core.images import read_image, read_mask
+from sia_gen.core.provenance import hash_options, sha256_file, versions
+
+FOLDER = "scores"
+MIN_PASS = 16  # images scored at a time
+
+
+def _hash_test(category: Category) -> str:
+    """Returns the SHA-256 of the test images and masks, names and contents."""
+    listing = [
+        [str(e.path.relative_to(category.root)), sha256_file(e.path)]
+        + ([sha256_file(e.mask)] if e.mask else [])
+        for e in category.test
+    ]
+    return hash_options(listing)
+
+
+def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a score must be read with: all that made it, but nothing measured.
+
+    Keys that describe one category's own run lie under `run` or bear names that a leaderboard
+    keeps out of the comparison; the others must agree between results of one row.
+    """
+    options = dict(facts["options"])
+    inner = dict(options["options"])
+    source = str(options["source"])
+    budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
+    asked = {k: v for k, v in options.items() if k not in {"options", "seed"}}
+    return {
+        "detector": str(options["model"]),
+        "recipe": str(options["recipe"]),
+        "options_sha256": hash_options({**asked, **inner}),
+        "checkpoint_rule": "last",
+        "checkpoint_sha256": str(facts["sha256"]),
+        "image_scores": ["max", "avgpool16_max"],
+        "resolution": int(options["resolution"]),
+        "backbone": str(facts["backbone"]),
+        "backbone_sha256": str(facts["backbone_sha256"]),
+        "source": source,
+        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
+        "seed": int(options["seed"]),
+        "batch": int(options["batch"]),
+        "lr": float(options["lr"]),
+        **budget,
+        "layers": inner["layers"],
+        "channels": inner["channels"],
+        "reduction": inner["reduction"],
+        "rrs": inner["rrs"],
+        "rrs_ratio": round(float(inner["rrs_ratio"]), 6),
+        "architecture": inner["architecture"],
+        "training_precision": str(facts["precision"]),
+        "train_images": int(facts["inputs"]["train_images"]),
+        "device": str(facts["device"]),
+        "code_version": versions()["sia-gen"],
+    }
+
+
+def is_scored(folder: Path, category: Category) -> bool:
+    """Returns whether the folder holds the scores of this very checkpoint and test set."""
+    path = folder / FOLDER / "scores.json"
+    if not path.is_file():
+        return False
+    recorded = read_json(path)["protocol"]
+    facts = checkpoint.read_facts(folder)
+    return (
+        recorded.get("checkpoint_sha256") == facts["sha256"]
+        and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
+        and recorded.get("code_version") == versions()["sia-gen"]
+    )
+
+
+def score(run: Path, category: Category, device_name: str, *, force: bool = False) -> bool:
+    """Scores one category's test images; False where that was done before and is left alone."""
+    folder = runfolder.folder_of(run, category)
+    facts = checkpoint.read_facts(folder)
+    if facts["category"] != category.key:
+        raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
+    if not category.test:
+        raise UserError(f"{category.root} has no test images: expected {category.root}/test/...")
+    if not force and is_scored(folder, category):
+        return False
+    import torch
+
+    from detector import device as devices
+    from detector.infer import anomaly_maps
+
+    device = devices.choose(device_name)
+    trained = checkpoint.load(folder, device)
+    resolution = trained.options.resolution
+    maps, seconds = [], 0.0
+    for start in range(0, len(category.test), MIN_PASS):
+        part = category.test[start : start + MIN_PASS]
+        images = np.stack([read_image(e.path, resolution) for e in part])
+        began = time.perf_counter()
+        maps.append(anomaly_maps(trained.model, images, device))
+        seconds += time.perf_counter() - began
+    maps_NHW = np.concatenate(maps)
+    empty = np.zeros((resolution, resolution), dtype=np.bool_)
+    masks = [read_mask(e.mask, resolution) if e.mask else empty for e in category.test]
+    items = [
+        {
+            "path": str(example.path),
+            "defect": example.defect,
+            "anomalous": example.anomalous,
+            "has_mask": example.mask is not None,
+            **scorefile.image_scores(map_HW),
+        }
+        for example, map_HW in zip(category.test, maps_NHW, strict=True)
+    ]
+    protocol = protocol_of(facts)
+    protocol["run"] = {
+        "test_sha256": _hash_test(category),
+        "steps": int(facts["step"]),
+        "train_seconds": round(float(facts["seconds"]), 1),
+        "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
+        "scoring_device": device.type,
+        "threads": torch.get_num_threads(),
+    }
+    scores = scorefile.Scores(
+        category=category.key,
+        maps_NHW=maps_NHW,
+        masks_NHW=np.stack(masks).astype(np.uint8),
+        items=items,
+        protocol=protocol,
+    )
+    scorefile.write(folder / FOLDER, scores)
+    return True
