@@ -13,6 +13,10 @@ COMMANDS = {
         target="sia_gen.cli_train:train",
         help="Train a diffusion model on the normal images of a dataset.",
     ),
+    "import": LazyCommand(
+        target="sia_gen.cli_import:import_checkpoint",
+        help="Turn a public ADM checkpoint into a model folder.",
+    ),
     "preview": LazyCommand(
         target="sia_gen.cli_preview:preview",
         help="Draw a contact sheet: normal images beside rising strengths.",

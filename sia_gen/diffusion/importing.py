@@ -1,0 +1,106 @@
+"""Public ADM checkpoints as model folders: OpenAI's, and the RealNet authors' per-dataset ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+
+from sia_gen.core.errors import UserError
+from sia_gen.core.files import new_folder, write_json
+from sia_gen.core.provenance import sha256_file, versions
+from sia_gen.core.seeds import derive_seed
+from sia_gen.diffusion import adm
+from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS
+from sia_gen.diffusion.safe_pickle import find_state_dict, read_torch_file
+from sia_gen.diffusion.scheduler import SDASScheduler
+
+CLASS_EMBEDDING = "class_embedding.weight"
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    content, ignored = read_torch_file(path)
+    if ignored:
+        names = ", ".join(ignored[:5])
+        print(f"warning: {path}: objects of {names} are left unread", file=sys.stderr)
+    state = find_state_dict(content, path)
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"checkpoint {path}: {name} holds NaN or infinite values")
+    return state
+
+
+def _compare(expected: dict[str, torch.Tensor], found: adm.StateDict, path: Path) -> None:
+    """Raises UserError that names every missing, unexpected and misshapen weight."""
+    problems = [f"missing {name}" for name in expected if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise UserError(f"checkpoint {path} does not fit its network: {'; '.join(problems)}")
+
+
+def import_adm(
+    path: Path,
+    out: Path,
+    *,
+    dataset: str,
+    classes: tuple[str, ...],
+    resolution: int,
+    head_channels: int = 64,
+    seed: int = 0,
+) -> Path:
+    """Writes an ADM checkpoint as a model folder and returns it; its health is not measured.
+
+    Where the number of classes differs, the class embedding alone is made anew from `seed`: the
+    model must then be trained further before its classes mean anything.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"output {out} exists: give a new folder")
+    if len(set(classes)) != len(classes) or not classes:
+        raise UserError(f"classes {', '.join(classes) or '(none)'}: expected distinct names")
+    state = _read(path)
+    shape = adm.read_shape(state)
+    configuration = adm.unet_configuration(
+        shape, resolution=resolution, head_channels=head_channels
+    )
+    converted = adm.convert(state, head_channels=head_channels)
+    renewed = shape.classes != len(classes)
+    if renewed:
+        width = converted[CLASS_EMBEDDING].shape[1]
+        random = torch.Generator().manual_seed(derive_seed(seed, "class-embedding"))
+        converted[CLASS_EMBEDDING] = torch.randn((len(classes), width), generator=random)
+        print(
+            f"warning: {path} knows {shape.classes} classes, {len(classes)} are wanted: the class"
+            " embedding is new; train the model before generating (sia-gen train --init)",
+            file=sys.stderr,
+        )
+    with torch.device("meta"):
+        network = UNet2DModel(**{**configuration, "num_class_embeds": len(classes)})
+    _compare(network.state_dict(), converted, path)
+    network.load_state_dict({k: v.float() for k, v in converted.items()}, strict=True, assign=True)
+    with new_folder(out) as folder:
+        network.save_pretrained(str(folder / "unet"))
+        SDASScheduler().save_pretrained(str(folder / "scheduler"))
+        facts = {
+            "schema": SCHEMA,
+            "dataset": dataset,
+            "classes": list(classes),
+            "resolution": resolution,
+            "channels": shape.channels,
+            "patch": 1,
+            "checkpoint_sha256": sha256_file(folder / WEIGHTS),
+            "training": {
+                "imported_from": path.name,
+                "imported_sha256": sha256_file(path),
+                "class_embedding_renewed": renewed,
+                "versions": versions("torch", "diffusers"),
+            },
+        }
+        write_json(folder / FACTS, facts)
+    return out
