@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detector import checkpoint, runfolder, scorefile
+from detector.options import HARMLESS
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import read_json
@@ -16,7 +17,7 @@ from sia_gen.core.images import read_image, read_mask
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 
 FOLDER = "scores"
-MIN_PASS = 16  # images scored at a time
+PASS = 16  # images scored at a time
 
 
 def _hash_test(category: Category) -> str:
@@ -39,7 +40,11 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     inner = dict(options["options"])
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
-    asked = {k: v for k, v in options.items() if k not in {"options", "seed"}}
+    unlike = {"options", "seed", *HARMLESS}
+    asked = {k: v for k, v in options.items() if k not in unlike}
+    asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
+    if asked["weights_sha256"] != "none":
+        inner.pop("weights")  # a file is known by its content, wherever it lay
     return {
         "detector": str(options["model"]),
         "recipe": str(options["recipe"]),
@@ -102,8 +107,8 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
     trained = checkpoint.load(folder, device)
     resolution = trained.options.resolution
     maps, seconds = [], 0.0
-    for start in range(0, len(category.test), MIN_PASS):
-        part = category.test[start : start + MIN_PASS]
+    for start in range(0, len(category.test), PASS):
+        part = category.test[start : start + PASS]
         images = np.stack([read_image(e.path, resolution) for e in part])
         began = time.perf_counter()
         maps.append(anomaly_maps(trained.model, images, device))

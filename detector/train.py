@@ -26,7 +26,6 @@ from sia_gen.core.dataset import Category
 from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.images import Array8
 from sia_gen.core.plugins import load as load_plugin
-from sia_gen.core.seeds import derive_seed
 
 CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
 PASS = 16  # images a pass where nothing is learned
@@ -124,7 +123,7 @@ def train(
         return checkpoint.read_facts(folder)
     plugin = load_plugin(models, options.model)
     inner = model_options(plugin.Options, options.options)
-    model = plugin.build(inner, derive_seed(options.seed, "model") % 2**31)
+    model = plugin.build(inner, options.seed)
     model.check_resolution(options.resolution)
     used, held = runfolder.split_training(category, options.holdout)
     _check_sizes(used, max(model.backbone.strides))
@@ -191,7 +190,7 @@ def _fit(
             plugin.TrainingSet(
                 normal=_images(normals, device), pairs=_pairs(batches, count, device)
             ),
-            derive_seed(options.seed, "prepare") % 2**31,
+            options.seed,
         )
         facts["backbone_state_sha256"] = model.backbone.state_sha256()
     else:

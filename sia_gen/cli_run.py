@@ -74,6 +74,13 @@ what = _options(
         show_default=True,
         help="Images computed together; part of the result's bits.",
     ),
+    click.option(
+        "--threads",
+        type=int,
+        default=1,
+        show_default=True,
+        help="CPU threads of each worker; they round differently, so part of the bits too.",
+    ),
     click.option("--steps", type=int, default=20, show_default=True, help="Sampling steps."),
     click.option(
         "--sampler",
@@ -103,7 +110,7 @@ how = _options(
         help="ray: a pool of workers, here or on a cluster; local: this process.",
     ),
     click.option("--workers", type=int, help="Number of workers.  [default: as many as fit]"),
-    click.option("--num-cpus", type=float, help="CPUs for each worker.  [default: 1]"),
+    click.option("--num-cpus", type=float, help="CPUs for each worker.  [default: --threads]"),
     click.option(
         "--num-gpus",
         type=float,

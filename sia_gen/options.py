@@ -36,6 +36,7 @@ class RunOptions:
     seed: int = 0
     shard_size: int = 1000
     batch_size: int = 16
+    threads: int = 1
     steps: int = 20
     sampler: str = "iddpm"
     precision: str = "auto"
@@ -53,7 +54,7 @@ class RunOptions:
             low <= high,
             f"--s-range {low} {high} is reversed: give the lower strength first: {high} {low}",
         )
-        for name in ("per_category", "shard_size", "batch_size", "steps"):
+        for name in ("per_category", "shard_size", "batch_size", "threads", "steps"):
             value = getattr(self, name)
             flag = "--" + name.replace("_", "-")
             _require(value >= 1, f"{flag} {value}: expected at least 1")

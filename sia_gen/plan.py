@@ -36,6 +36,7 @@ class Recipe:
     seed: int
     shard_size: int
     batch_size: int
+    threads: int
     steps: int
     sampler: str
     precision: str
@@ -81,6 +82,7 @@ class ShardSpec:
     s_low: float
     s_high: float
     batch_size: int
+    threads: int
     steps: int
     sampler: str
     precision: str

@@ -99,6 +99,7 @@ def prepare(options: RunOptions) -> Prepared:
         seed=options.seed,
         shard_size=options.shard_size,
         batch_size=options.batch_size,
+        threads=options.threads,
         steps=options.steps,
         sampler=options.sampler,
         precision=options.precision,
@@ -216,6 +217,7 @@ def _execute(
         precision=recipe.precision,
         steps=recipe.steps,
         sampler=recipe.sampler,
+        threads=recipe.threads,
         token=token,
     )
     to_do = sum(spec.count for spec in missing)

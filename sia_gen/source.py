@@ -76,7 +76,10 @@ def load(
     sampler: str,
     threads: int | None = None,
 ) -> Generator:
-    """Returns a located model, loaded; `threads` limits the CPU threads of this whole process."""
+    """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
+
+    bf16 convolutions round differently with another number of threads (measured): a run fixes it.
+    """
     if model.startswith(FAKE):
         from sia_gen import testing
 

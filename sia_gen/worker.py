@@ -36,7 +36,7 @@ class WorkerConfig:
     precision: str
     steps: int
     sampler: str
-    threads: int | None = None
+    threads: int
     token: str | None = None  # of the lock of the run folder
 
 

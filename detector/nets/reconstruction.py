@@ -17,8 +17,12 @@ DOWNSAMPLING = 2 ** (len(LEVELS) - 1)  # a feature map's sides must be multiples
 
 
 def normalisation(channels: int) -> nn.GroupNorm:
-    """Returns a GroupNorm of 32 groups, or of the most that divide a narrow layer's channels."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    """Returns a GroupNorm of 32 groups; in narrow layers of fewer, with 4 channels or more each.
+
+    A group of one channel would wipe out each image's level of that channel, which is what is to
+    be reconstructed.
+    """
+    return nn.GroupNorm(math.gcd(32, channels if channels >= 64 else channels // 4), channels)
 
 
 def _resampling(channels: int, resample: Resample | None) -> nn.Module:

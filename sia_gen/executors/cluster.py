@@ -80,12 +80,12 @@ def _describe(nodes: list[dict[str, float]]) -> str:
     return "; ".join(shown) or "no node"
 
 
-def choose_share(nodes: list[dict[str, float]], options: ExecutionOptions) -> Share:
-    """Returns what each worker asks for: a GPU where the cluster has any, and one CPU."""
+def choose_share(nodes: list[dict[str, float]], options: ExecutionOptions, threads: int) -> Share:
+    """Returns what each worker asks for: a GPU where the cluster has any, a CPU for each thread."""
     gpus = options.num_gpus
     if gpus is None:
         gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
-    return Share(cpus=options.num_cpus or 1.0, gpus=gpus)
+    return Share(cpus=options.num_cpus or float(threads), gpus=gpus)
 
 
 def require_room(

@@ -7,7 +7,6 @@ are never restarted by Ray: a dead one is dropped and a fresh one made.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -79,11 +78,10 @@ class _Supervisor:
     ) -> None:
         self.ray, self.options, self.ledger, self.on_event = ray, options, ledger, on_event
         nodes = alive_nodes(ray)
-        self.share = choose_share(nodes, options)
+        self.share = choose_share(nodes, options, config.threads)
         require_room(self.share, nodes, options.workers, fixed=ours and options.address is None)
-        threads = max(1, math.floor(self.share.cpus))
         device = "cpu" if self.share.gpus == 0 and options.device == "auto" else options.device
-        self.config = replace(config, threads=threads, device=device)
+        self.config = replace(config, device=device)
         self.worker = ray.remote(ShardWorker)
         self.slots: list[_Slot] = []
         self.started = time.monotonic()

@@ -64,6 +64,7 @@ def recipe(model: str = "testing:noise", **changes: Any) -> Recipe:
         "seed": 0,
         "shard_size": 8,
         "batch_size": 4,
+        "threads": 1,
         "steps": 20,
         "sampler": "iddpm",
         "precision": "auto",
@@ -83,6 +84,7 @@ def config(run: Path, model: str = "testing:noise") -> WorkerConfig:
         precision="auto",
         steps=20,
         sampler="iddpm",
+        threads=1,
     )
 
 

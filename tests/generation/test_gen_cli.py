@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gen_support as support
@@ -26,8 +27,11 @@ class Outcome:
         self.code, self.out, self.error = code, out, error
 
 
+Sia = Callable[..., Outcome]
+
+
 @pytest.fixture
-def sia(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def sia(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sia:
     def invoke(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])
         code = 0
@@ -84,8 +88,8 @@ def test_the_group_says_of_each_command_what_the_command_says() -> None:
     for name, entry in cli.COMMANDS.items():
         command = cli.group.get_command(context, name)
         assert command is not None and command.name == name
-        first = (command.help or "").split(".")[0].split(";")[0].split(":")[0]
-        assert first and entry.help.endswith(".")
+        assert entry.help.endswith(".")
+        assert (command.short_help or entry.help) == entry.help
 
 
 BAD = [
@@ -114,8 +118,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "words"), BAD)
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(  # type: ignore[no-untyped-def]
-    sia, change: dict, words: list[str], tmp_path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    sia: Sia,
+    change: dict[str, object],
+    words: list[str],
+    tmp_path: Path,
+    mini: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = sia(*support.run_arguments(Path("out"), mini, **change))
@@ -134,7 +143,7 @@ def _refused(outcome: Outcome, *words: str) -> None:
     assert all(word in line for word in words), line
 
 
-def test_output_that_is_a_file(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_output_that_is_a_file(sia: Sia, tmp_path: Path, mini: Path) -> None:
     out = tmp_path / "file"
     out.write_text("mine")
     _refused(sia(*support.run_arguments(out, mini)), str(out), "is a file")
@@ -142,13 +151,13 @@ def test_output_that_is_a_file(sia, tmp_path: Path, mini: Path) -> None:  # type
     assert out.read_text() == "mine"
 
 
-def test_output_with_other_content(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_output_with_other_content(sia: Sia, tmp_path: Path, mini: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     _refused(sia(*support.run_arguments(tmp_path, mini)), "other content")
     assert support.all_files(tmp_path) == {"thesis.tex"}
 
 
-def test_output_of_another_run(sia, tmp_path: Path, mini: Path, finished: Path) -> None:  # type: ignore[no-untyped-def]
+def test_output_of_another_run(sia: Sia, tmp_path: Path, mini: Path, finished: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     before = support.stable_files(out)
@@ -156,13 +165,13 @@ def test_output_of_another_run(sia, tmp_path: Path, mini: Path, finished: Path) 
     assert support.stable_files(out) == before
 
 
-def test_output_of_another_program(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_output_of_another_program(sia: Sia, tmp_path: Path, mini: Path) -> None:
     (tmp_path / "run.json").write_text('{"kind": "something else"}')
     _refused(sia(*support.run_arguments(tmp_path, mini)), "not of a generation run")
 
 
-def test_output_inside_the_data_and_data_inside_the_output(  # type: ignore[no-untyped-def]
-    sia, tmp_path: Path, mini: Path
+def test_output_inside_the_data_and_data_inside_the_output(
+    sia: Sia, tmp_path: Path, mini: Path
 ) -> None:
     data = tmp_path / "mini"
     shutil.copytree(mini, data)
@@ -176,8 +185,8 @@ def test_output_inside_the_data_and_data_inside_the_output(  # type: ignore[no-u
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_output_without_permission(  # type: ignore[no-untyped-def]
-    sia, allowed: bool, tmp_path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
+def test_output_without_permission(
+    sia: Sia, allowed: bool, tmp_path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked of the system, and where that says yes (root), found out before a model is loaded."""
     if allowed:
@@ -192,7 +201,7 @@ def test_output_without_permission(  # type: ignore[no-untyped-def]
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_category(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_category(sia: Sia, tmp_path: Path, mini: Path) -> None:
     data = tmp_path / "mini"
     shutil.copytree(mini, data)
     for image in (data / "grass/train/good").iterdir():
@@ -201,7 +210,7 @@ def test_an_empty_category(sia, tmp_path: Path, mini: Path) -> None:  # type: ig
     assert not (tmp_path / "out").exists()
 
 
-def test_a_text_file_named_png(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_text_file_named_png(sia: Sia, tmp_path: Path, mini: Path) -> None:
     data = tmp_path / "mini"
     shutil.copytree(mini, data)
     (data / "brick/train/good/9.png").write_text("<html>404</html>")
@@ -209,24 +218,24 @@ def test_a_text_file_named_png(sia, tmp_path: Path, mini: Path) -> None:  # type
     assert not (tmp_path / "out").exists()
 
 
-def test_a_misspelt_command_gets_near_names(sia) -> None:  # type: ignore[no-untyped-def]
+def test_a_misspelt_command_gets_near_names(sia: Sia) -> None:
     _refused(sia("verfy", "x"), "'verfy'", "verify")
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "repair"])
-def test_a_folder_that_is_no_run(sia, command: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_that_is_no_run(sia: Sia, command: str, tmp_path: Path) -> None:
     _refused(sia(command, tmp_path / "missing"), "does not exist")
     _refused(sia(command, tmp_path), "no run folder")
 
 
-def test_errors_are_json_on_stdout_with_json(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_errors_are_json_on_stdout_with_json(sia: Sia, tmp_path: Path, mini: Path) -> None:
     outcome = sia(*support.run_arguments(tmp_path / "out", mini, seed=-1), "--json")
     assert outcome.code == 2
     assert json.loads(outcome.out)["exit_code"] == 2
     assert "--seed" in json.loads(outcome.out)["error"]
 
 
-def test_run_plan_status_and_verify_in_json(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_run_plan_status_and_verify_in_json(sia: Sia, tmp_path: Path, mini: Path) -> None:
     out = tmp_path / "run with spaces ü"
     arguments = support.run_arguments(out, mini)
     plan = json.loads(sia(*arguments, "--dry-run", "--json").out)
@@ -249,7 +258,7 @@ def test_run_plan_status_and_verify_in_json(sia, tmp_path: Path, mini: Path) -> 
     assert sia("verify", out).code == 0
 
 
-def test_plan_is_run_with_dry_run(sia, tmp_path: Path, mini: Path) -> None:  # type: ignore[no-untyped-def]
+def test_plan_is_run_with_dry_run(sia: Sia, tmp_path: Path, mini: Path) -> None:
     arguments = support.run_arguments(tmp_path / "out", mini)
     executor = arguments.index("--executor")
     planned = sia("plan", *arguments[1:executor], *arguments[executor + 2 :])
@@ -257,8 +266,8 @@ def test_plan_is_run_with_dry_run(sia, tmp_path: Path, mini: Path) -> None:  # t
     assert "60 to make of 60" in planned.out
 
 
-def test_preview_draws_normal_images_above_strengths_of_the_same_seeds(  # type: ignore[no-untyped-def]
-    sia, tmp_path: Path, mini: Path
+def test_preview_draws_normal_images_above_strengths_of_the_same_seeds(
+    sia: Sia, tmp_path: Path, mini: Path
 ) -> None:
     from sia_gen import testing
 
@@ -290,8 +299,8 @@ def test_preview_draws_normal_images_above_strengths_of_the_same_seeds(  # type:
         (["--categories", "gras"], "grass"),
     ],
 )
-def test_preview_refuses_bad_input(  # type: ignore[no-untyped-def]
-    sia,
+def test_preview_refuses_bad_input(
+    sia: Sia,
     change: list[str],
     word: str,
     tmp_path: Path,

@@ -210,8 +210,10 @@ def test_what_fits_is_counted_node_by_node() -> None:
     assert Share(cpus=2.0, gpus=0.0).fitting(nodes) == 2
     assert Share(cpus=1.0, gpus=1.0).fitting(nodes) == 2
     assert Share(cpus=0.1, gpus=0.5).fitting(nodes) == 10
-    assert choose_share(nodes, ExecutionOptions()).gpus == 1.0
-    assert choose_share([{"CPU": 8.0}], ExecutionOptions()).gpus == 0.0
+    assert choose_share(nodes, ExecutionOptions(), 1) == Share(cpus=1.0, gpus=1.0)
+    assert choose_share([{"CPU": 8.0}], ExecutionOptions(), 2) == Share(cpus=2.0, gpus=0.0)
+    half = ExecutionOptions(num_cpus=0.5, num_gpus=0.5)
+    assert choose_share(nodes, half, 2) == Share(cpus=0.5, gpus=0.5)
 
 
 def test_a_fixed_machine_refuses_what_a_growing_cluster_takes() -> None:

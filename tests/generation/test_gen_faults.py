@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import resource
@@ -27,6 +28,10 @@ def records(out: Path) -> int:
     return len(list(out.glob("shards/*/*/*.json"))) if out.is_dir() else 0
 
 
+def moved_on(out: Path, before: int, process: subprocess.Popen[str]) -> bool:
+    return records(out) > before or process.poll() is not None
+
+
 def no_leftovers(out: Path) -> bool:
     names = {name for name in support.all_files(out) if not name.startswith("shards/")}
     hidden = [name for name in support.all_files(out) if ".tmp-" in name]
@@ -44,7 +49,7 @@ def test_a_driver_killed_at_random_moments_ends_as_if_it_never_was(
         before = records(out)
         process = support.start(*support.run_arguments(out, mini, model=SLOW))
         if attempt % 2:
-            support.wait_for(lambda b=before: records(out) > b or process.poll() is not None)  # type: ignore[misc]  # noqa: B023
+            support.wait_for(functools.partial(moved_on, out, before, process))
         time.sleep(moments.uniform(0.0, 0.3))
         support.kill(process)
         for path in out.rglob("*.tar") if out.is_dir() else ():

@@ -51,6 +51,7 @@ def test_seed_and_strength_belong_to_the_image_not_to_the_shard() -> None:
         {"s_low": 0.05},
         {"s_high": 0.3},
         {"batch_size": 5},
+        {"threads": 2},
         {"steps": 10},
         {"sampler": "ddim"},
         {"precision": "bf16"},
