@@ -29,7 +29,7 @@ ITEM_KEYS = ("path", "defect", "anomalous", "has_mask", "score_max", "score_avgp
 # two records that differ only here may share a row. All other keys define the row.
 RUN_KEYS = frozenset({
     "run", "seed", "category", "dataset", "checkpoint", "checkpoint_sha256", "run_sha256",
-    "shards_sha256", "source_run_sha256", "options_sha256", "images", "train_images",
+    "shards_sha256", "source_run_sha256", "images", "train_images",
     "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
     "foreground", "host",
 })  # fmt: skip

@@ -152,6 +152,16 @@ class Origin:
     hashes: dict[str, str]
 
 
+def tars_of(shards: Path, category: Category) -> list[Path]:
+    """Returns a category's finished tars; UserError where there are none or they are another's."""
+    tars = find_shards(shards, category.key)
+    for tar in tars:
+        found = (read_record(tar) or {}).get("category")
+        if found != category.key:
+            raise UserError(f"{tar} holds {found or 'no recorded category'}, not {category.key}")
+    return tars
+
+
 def origin(shards: Path, tars: list[Path], stated: str | None) -> Origin:
     """Returns the origin that shard records state; UserError where they differ or name no method.
 
@@ -175,7 +185,7 @@ def origin(shards: Path, tars: list[Path], stated: str | None) -> Origin:
         )
     hashes = {"shards_sha256": hash_options(sorted(str(r.get("sha256")) for r in found))}
     folder = shards.resolve()
-    for candidate in (folder, *folder.parents[:3]):
+    for candidate in (folder, *folder.parents[:4]):  # a tar lies four levels below its run
         if (candidate / "run.json").is_file():
             hashes["run_sha256"] = sha256_file(candidate / "run.json")
             break
@@ -191,7 +201,7 @@ def measure(
     shards: Path, category: Category, networks: list[FeatureNetwork], options: Options
 ) -> Record:
     """Returns the quality record of one category."""
-    tars = find_shards(shards, category.key)
+    tars = tars_of(shards, category)
     sets = gather(tars, category, options)
     made = origin(shards, tars, options.source)
     found: dict[str, Any] = {}
@@ -281,7 +291,7 @@ def run(
     chosen = open_dataset(data).select(categories)
     inputs = {}
     for category in chosen:
-        tars = find_shards(shards, category.key)
+        tars = tars_of(shards, category)
         made = origin(shards, tars, options.source)
         inputs[category.key] = [made.source, made.hashes["shards_sha256"]]
     opened = [open_network(name, weights) for name, weights in networks]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -22,7 +21,9 @@ def normalisation(channels: int) -> nn.GroupNorm:
     A group of one channel would wipe out each image's level of that channel, which is what is to
     be reconstructed.
     """
-    return nn.GroupNorm(math.gcd(32, channels if channels >= 64 else channels // 4), channels)
+    least = 1 if channels >= 64 else 4
+    groups = [g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels // g >= least]
+    return nn.GroupNorm(groups[0] if groups else 1, channels)
 
 
 def _resampling(channels: int, resample: Resample | None) -> nn.Module:

@@ -1,0 +1,109 @@
+"""Training batches: a function of seed and step, half normal, never a look at test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector import batches
+from detector.batches import Batch, Batches, NoiseSource, NormalImages, SdasSource
+from detector.runfolder import split_training
+from sia_gen.core.dataset import Category
+from sia_gen.core.errors import UserError
+from sia_gen.core.pairs import Pair
+from sia_gen.core.shards import find_shards
+
+
+def stream(category: Category, tars: list[Path], seed: int = 0) -> Batches:
+    normals = NormalImages(category.train, category.foreground, 32)
+    return Batches(normals, SdasSource(tars, 32), 8, seed)
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    pairs = ((a.images, b.images), (a.masks, b.masks), (a.normal, b.normal))
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_batch_is_a_function_of_seed_and_step(stripes: Category, generated: Path) -> None:
+    tars = find_shards(generated)
+    one, other = stream(stripes, tars), stream(stripes, tars)
+    forward = [one.batch(k) for k in range(6)]
+    backward = [other.batch(k) for k in reversed(range(6))]
+    assert all(equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
+    assert not equal(forward[0], forward[1])
+    assert not equal(forward[0], stream(stripes, tars, seed=1).batch(0))
+    # The thread that makes batches ahead hands out the same ones, from any position on.
+    ahead = list(stream(stripes, tars).stream(2, 6))
+    assert all(equal(a, b) for a, b in zip(forward[2:], ahead, strict=True))
+
+
+def test_half_of_a_batch_is_normal_and_an_epoch_sees_every_image(
+    stripes: Category, generated: Path
+) -> None:
+    one = stream(stripes, find_shards(generated))
+    made = [one.batch(k) for k in range(3)]  # 24 normal images in batches of 8
+    assert all(len(b.images) == 4 and len(b.normal) == 8 for b in made)
+    assert sorted(int(i) for b in made for i in b.normal) == list(range(24))
+    for batch in made:
+        normal = one.normals.stack(batch.normal[:4])
+        for image, plain, mask in zip(batch.images, normal, batch.masks, strict=True):
+            assert np.array_equal(image[~mask], plain[~mask])
+    assert any(b.masks.any() for b in made)
+
+
+def test_ranks_share_a_batch_without_overlap(stripes: Category, generated: Path) -> None:
+    one = stream(stripes, find_shards(generated))
+    whole = one.batch(5)
+    parts = [one.batch(5, rank, 2) for rank in range(2)]
+    assert all(len(p.images) == 2 and len(p.normal) == 4 for p in parts)
+    together = sorted(int(i) for p in parts for i in p.normal)
+    assert together == sorted(int(i) for i in whole.normal)
+    assert np.array_equal(np.concatenate([p.images for p in parts]), whole.images)
+
+
+def test_noise_source_draws_rectangles_inside_the_region() -> None:
+    source, rng = NoiseSource(), np.random.default_rng(0)
+    normal = np.full((32, 32, 3), 77, dtype=np.uint8)
+    region = np.zeros((32, 32), dtype=np.bool_)
+    region[:, :16] = True
+    pairs: list[Pair] = [source.pair(normal, region, rng) for _ in range(20)]
+    assert all(not p.mask[:, 16:].any() for p in pairs)
+    assert all(np.array_equal(p.image[~p.mask], normal[~p.mask]) for p in pairs)
+    drawn = [p for p in pairs if p.mask.sum() > 20]
+    assert drawn and all(p.image[p.mask].std() > 15 for p in drawn)
+
+
+def test_images_beyond_the_memory_limit_are_read_at_each_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads: list[int] = []
+
+    def read(index: int) -> np.ndarray:
+        reads.append(index)
+        return np.full((4, 4, 3), index, dtype=np.uint8)
+
+    monkeypatch.setattr(batches, "MEMORY_BYTES", 2 * 4 * 4 * 3)
+    pool = batches.ImagePool(read, 3, 4)
+    for _ in range(2):
+        assert [int(pool[i][0, 0, 0]) for i in range(3)] == [0, 1, 2]
+    assert reads == [0, 1, 2, 2]
+
+
+def test_foreign_shards_are_refused_unless_allowed(generated: Path) -> None:
+    tars = find_shards(generated)
+    batches.check_category(tars, "line/stripes", allow_foreign=False)
+    with pytest.raises(UserError, match=r"line/stripes, not of line/other.*--allow-foreign-shards"):
+        batches.check_category(tars, "line/other", allow_foreign=False)
+    batches.check_category(tars, "line/other", allow_foreign=True)
+
+
+def test_holdout_is_a_fixed_part_and_the_rest_trains(stripes: Category) -> None:
+    used, held = split_training(stripes, 0.3)
+    assert set(used) | set(held) == set(stripes.train) and not set(used) & set(held)
+    assert 1 <= len(held) <= 14
+    assert split_training(stripes, 0.3) == (used, held)
+    assert split_training(stripes, 0.0) == (stripes.train, ())
+    with pytest.raises(UserError, match="holds none out"):
+        split_training(stripes, 0.0001)

@@ -1,0 +1,77 @@
+"""Prediction on images without labels: decisions, pictures, bad files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector import overlay
+from detector.predict import PredictOptions, predict, threshold_of
+from sia_gen.core.dataset import Category
+from sia_gen.core.errors import IncompleteError, UserError
+
+
+def test_threshold_keeps_the_promised_share_below_it() -> None:
+    scores = [float(v) for v in range(1, 100)]
+    assert threshold_of(scores, 0.05) == 95.0
+    assert threshold_of(scores, 0.5) == 50.0
+    assert threshold_of([3.0, 1.0, 2.0], 0.05) == 3.0  # too few for 5 %: the largest
+    # Split conformal: a fresh score exceeds the threshold with at most the promised probability.
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(2000, 40))
+    alarms = [row[-1] > threshold_of(row[:-1].tolist(), 0.1) for row in draws]
+    assert np.mean(alarms) < 0.12
+
+
+def test_folder_gives_pictures_and_a_table_and_names_bad_files(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    (source / "shift two").mkdir(parents=True)
+    for i, example in enumerate(e for e in stripes.test[:4]):
+        Image.open(example.path).resize((50, 40)).save(source / "shift two" / f"{i}.png")
+    (source / "text.png").write_text("no image")
+    model, out = trained / "line" / "stripes", tmp_path / "out"
+    with pytest.raises(IncompleteError, match=r"1 of 5 images could not be read, e\.g\. .*text"):
+        predict(source, model, out, PredictOptions(device="cpu"))
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [f"shift two/{i}.png" for i in range(4)]
+    for row in rows:
+        wanted = "anomalous" if float(row["score"]) > float(row["threshold"]) else "normal"
+        assert row["decision"] == wanted
+        picture = Image.open(out / "overlays" / f"{row['path']}.png")
+        assert picture.size == (3 * 32 + 2 * overlay.GAP, 32)
+    document = json.loads((out / "predictions.json").read_text())
+    assert "held-out normal images" in document["threshold_from"]
+    assert [bad["path"] for bad in document["unreadable"]] == ["text.png"]
+
+
+def test_single_image_and_wrong_inputs(trained: Path, stripes: Category, tmp_path: Path) -> None:
+    model = trained / "line" / "stripes"
+    options = PredictOptions(device="cpu", image_score="avgpool16_max")
+    summary = predict(stripes.test[0].path, model, tmp_path / "one", options)
+    assert summary["images"] == 1 and summary["unreadable"] == []
+    with pytest.raises(UserError, match="does not exist"):
+        predict(tmp_path / "absent", model, tmp_path / "none", options)
+    with pytest.raises(UserError, match=r"holds no checkpoint\.json"):
+        predict(stripes.test[0].path, trained, tmp_path / "none", options)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no image"):
+        predict(tmp_path / "empty", model, tmp_path / "none", options)
+    assert not (tmp_path / "none").exists()
+
+
+def test_colours_rise_from_blue_to_red_and_the_region_is_outlined() -> None:
+    low, high = overlay.colourise(np.array([[0.0, 1.0]], dtype=np.float32))[0]
+    assert low[2] > low[0] and high[0] > high[2]
+    map_HW = np.zeros((16, 16), dtype=np.float32)
+    map_HW[4:10, 4:10] = 1
+    image = np.zeros((16, 16, 3), dtype=np.uint8)
+    over = overlay.panel(image, map_HW, 0.5)[:, -16:]
+    assert (over[4, 4:10] == 255).all() and not (over[6, 6] == 255).all()

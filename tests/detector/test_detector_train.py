@@ -1,0 +1,271 @@
+"""Training and scoring end to end: it learns, it resumes exactly, it refuses what it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from scipy.stats import rankdata
+
+from detector import batches, checkpoint, infer, runfolder, scorefile
+from detector import train as training
+from detector.models.realnet import Losses, RealNet
+from detector.options import TrainOptions
+from detector.score import score
+from detector.train import accelerator_for, train
+from sia_gen.core.dataset import Category, open_dataset
+from sia_gen.core.errors import DivergedError, UserError, VerificationError
+from sia_gen.core.provenance import sha256_file
+from sia_gen.core.shards import find_shards
+
+Make = Callable[..., TrainOptions]
+
+
+def cpu() -> Any:
+    return accelerator_for("cpu", "fp32")
+
+
+def auroc(values: list[float], anomalous: list[bool]) -> float:
+    labels = np.array(anomalous)
+    ranks = rankdata(values)
+    positive, negative = labels.sum(), (~labels).sum()
+    excess = ranks[labels].sum() - positive * (positive + 1) / 2
+    return float(excess / (positive * negative))
+
+
+def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: Category) -> None:
+    folder = runfolder.folder_of(trained, stripes)
+    score(trained, stripes, "cpu", force=True)
+    scores = scorefile.read(folder / "scores")
+    labels = [bool(item["anomalous"]) for item in scores.items]
+    assert auroc([item["score_max"] for item in scores.items], labels) > 0.8
+    inside = scores.maps_NHW[scores.masks_NHW > 0].mean()
+    outside = scores.maps_NHW[scores.masks_NHW == 0].mean()
+    assert inside > 2 * outside
+    assert scores.masks_NHW.sum() == 12 * 100 and scores.maps_NHW.shape == (24, 32, 32)
+    protocol = scores.protocol
+    assert protocol["checkpoint_rule"] == "last" and protocol["source"] == "sdas"
+    assert protocol["backbone"] == "resnet18@random-seed0" and protocol["resolution"] == 32
+    facts = checkpoint.read_facts(folder)
+    assert protocol["checkpoint_sha256"] == facts["sha256"]
+    losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
+    assert losses[-1] < losses[0]
+    assert not (folder / "state").exists()
+
+
+def test_second_scoring_is_left_alone_until_something_changed(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    shutil.rmtree(runfolder.folder_of(run, stripes) / "scores", ignore_errors=True)
+    assert score(run, stripes, "cpu")
+    path = runfolder.folder_of(run, stripes) / "scores" / "maps.npy"
+    before = path.stat().st_mtime_ns, sha256_file(path)
+    assert not score(run, stripes, "cpu")
+    assert path.stat().st_mtime_ns == before[0]
+    assert score(run, stripes, "cpu", force=True)
+    assert sha256_file(path) == before[1]
+
+
+def test_law_13_training_reads_no_test_image(
+    tmp_path: Path,
+    tiny: Make,
+    stripes: Category,
+    generated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: set[Path] = set()
+
+    def spy(path: Path, size: int | None = None) -> Any:
+        read.add(path)
+        return original(path, size)
+
+    original = batches.read_image
+    monkeypatch.setattr(batches, "read_image", spy)
+    monkeypatch.setattr(infer, "read_image", spy)
+    options = tiny(steps=4, holdout=0.2)
+    train(options, stripes, find_shards(generated), tmp_path / "run", cpu())
+    assert read and read <= set(stripes.train)
+
+
+def test_held_out_images_are_not_trained_on(
+    tmp_path: Path,
+    tiny: Make,
+    stripes: Category,
+    generated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: set[Path] = set()
+    original = batches.read_image
+
+    def spy(path: Path, size: int | None = None) -> Any:
+        read.add(path)
+        return original(path, size)
+
+    monkeypatch.setattr(batches, "read_image", spy)
+    tars = find_shards(generated)
+    facts = train(tiny(steps=4, holdout=0.2), stripes, tars, tmp_path / "run", cpu())
+    used, held = runfolder.split_training(stripes, 0.2)
+    assert read == set(used) and not read & set(held)
+    assert facts["reference"]["images"] == "held-out"
+    assert len(facts["reference"]["score_max"]) == len(held)
+
+
+def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, tiny: Make, recipe: Path, line: Path, stripes: Category, generated: Path
+) -> None:
+    changes = {"steps": 40, "checkpoint_seconds": 0.001, "recipe": str(recipe)}
+    command = [sys.executable, "-m", "detector.cli", "train", "--data", str(line)]
+    command += ["--category", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
+    command += ["--out", str(tmp_path / "killed"), "--device", "cpu", "--steps", "40"]
+    command += ["--set", "checkpoint_seconds=0.001"]
+    folder = tmp_path / "killed" / "line" / "stripes"
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    limit = time.monotonic() + 120
+    while not any((folder / "state").glob("step-*")) and time.monotonic() < limit:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert any((folder / "state").glob("step-*")) and not (folder / "checkpoint.json").exists()
+    options = tiny(**{k: v for k, v in changes.items() if k != "recipe"})
+    options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
+    tars = find_shards(generated)
+    resumed = train(options, stripes, tars, tmp_path / "killed", cpu())
+    whole = train(options, stripes, tars, tmp_path / "whole", cpu())
+    assert resumed["sha256"] == whole["sha256"]
+    assert resumed["curve"] == whole["curve"]
+    assert resumed["reference"] == whole["reference"]
+
+
+def test_finished_training_is_not_done_again_and_other_options_are_refused(
+    trained: Path,
+    tiny: Make,
+    stripes: Category,
+    generated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tars = find_shards(generated)
+    options = tiny(steps=60, holdout=0.2)
+    monkeypatch.setattr(training, "_fit", None)
+    facts = train(options, stripes, tars, trained, cpu())
+    assert facts["step"] == 60
+    # What changes no result may differ: how often states are saved.
+    train(tiny(steps=60, holdout=0.2, checkpoint_seconds=7), stripes, tars, trained, cpu())
+    with pytest.raises(UserError, match=r"lr: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"):
+        train(tiny(steps=60, holdout=0.2, lr=0.1, seed=5), stripes, tars, trained, cpu())
+    with pytest.raises(UserError, match=r"shards_sha256: \w+ there, none asked"):
+        train(tiny(steps=60, holdout=0.2), stripes, [], trained, cpu())
+
+
+def test_loss_that_is_not_finite_stops_with_the_last_good_state_kept(
+    tmp_path: Path,
+    tiny: Make,
+    stripes: Category,
+    generated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+    original = RealNet.losses
+
+    def poisoned(self: RealNet, *inputs: Any) -> Losses:
+        nonlocal calls
+        calls += 1
+        losses = original(self, *inputs)
+        factor = float("nan") if calls > 15 else 1.0
+        return Losses(
+            reconstruction=losses.reconstruction * factor, segmentation=losses.segmentation
+        )
+
+    monkeypatch.setattr(RealNet, "losses", poisoned)
+    options = tiny(steps=40, checkpoint_seconds=0.001)
+    with pytest.raises(DivergedError, match=r"at step 20.*last good state is kept"):
+        train(options, stripes, find_shards(generated), tmp_path / "run", cpu())
+    folder = runfolder.folder_of(tmp_path / "run", stripes)
+    kept = checkpoint.load_state(folder)
+    assert kept is not None and kept[1]["step"] == 10
+    assert not checkpoint.nonfinite(kept[0]["model"])
+    with pytest.raises(UserError, match="its training is not finished"):
+        score(tmp_path / "run", stripes, "cpu")
+
+
+def test_noise_source_trains_without_shards_and_bf16_works(
+    tmp_path: Path, tiny: Make, stripes: Category
+) -> None:
+    options = tiny(steps=10, source="noise")
+    facts = train(options, stripes, [], tmp_path / "run", cpu())
+    assert facts["inputs"]["shards_sha256"] == "none" and facts["step"] == 10
+
+
+def test_random_and_projected_channels_and_no_selection_train_too(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path
+) -> None:
+    tars = find_shards(generated)
+    for i, changes in enumerate(
+        ({"reduction": "rdr", "rrs": "off"}, {"reduction": "rlpr", "rrs": "avg"})
+    ):
+        options = tiny(steps=2, **changes)
+        run = tmp_path / str(i)
+        assert train(options, stripes, tars, run, cpu())["afs_losses"] == []
+        assert score(run, stripes, "cpu")
+
+
+def test_features_are_the_same_kept_in_memory_or_not(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path
+) -> None:
+    tars = find_shards(generated)
+    kept = train(tiny(steps=12), stripes, tars, tmp_path / "kept", cpu())
+    fresh = train(tiny(steps=12, cache_gib=0), stripes, tars, tmp_path / "fresh", cpu())
+    for (_, a, b), (_, c, d) in zip(kept["curve"], fresh["curve"], strict=True):
+        assert (a, b) == pytest.approx((c, d), rel=1e-2)
+
+
+def test_changed_checkpoint_is_found_out_and_another_network_refused(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    folder = runfolder.folder_of(run, stripes)
+    weights = folder / "checkpoint.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(VerificationError, match="does not match the SHA-256"):
+        checkpoint.load(folder, torch.device("cpu"))
+    save_file({"something": torch.zeros(3)}, weights)
+    document = json.loads((folder / "checkpoint.json").read_text())
+    document["sha256"] = sha256_file(weights)
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="is not a network of recipe"):
+        checkpoint.load(folder, torch.device("cpu"))
+
+
+def test_one_training_image_and_tiny_images_are_refused(
+    tmp_path: Path, tiny: Make, generated: Path
+) -> None:
+    good = tmp_path / "data" / "alone" / "train" / "good"
+    good.mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(good / "0.png")
+    alone = open_dataset(tmp_path / "data").one("alone")
+    with pytest.raises(UserError, match="has 1 normal images to train on"):
+        train(tiny(), alone, [], tmp_path / "run", cpu())
+    Image.new("RGB", (3, 3)).save(good / "1.png")
+    alone = open_dataset(tmp_path / "data").one("alone")
+    with pytest.raises(UserError, match="is 3 x 3 pixels, smaller than the backbone's deepest"):
+        train(tiny(), alone, [], tmp_path / "run", cpu())
+    assert not (tmp_path / "run").exists()
