@@ -1,4 +1,4 @@
-"""Feature networks: images to arrays. The only room of the harness that knows torch.
+"""Feature networks: images to arrays. Only here and in `weights` is torch known.
 
     inception          Inception-v3 pool3 of torch-fidelity (FID's own network)
     alex vgg squeeze   LPIPS trunks of torchvision with the heads of the lpips package
@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from harness.weights import assign, load_tensors, locate, verified
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.images import Array8
 from sia_gen.core.provenance import sha256_bytes, sha256_file
@@ -139,64 +140,6 @@ def _blocks(
         yield flush()
 
 
-def _locate(name: str, given: str | None, file: str, url: str) -> Path:
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / file
-    path = Path(given) if given else cached
-    if path.is_file():
-        return path
-    raise UserError(
-        f"features {name}: the weights {file} are not at {path}: fetch {url}{file} once and give"
-        f" --feature-weights FILE, or put it at {cached}"
-    )
-
-
-def _verified(path: Path, file: str) -> str:
-    digest, expected = sha256_file(path), file.rsplit("-", 1)[1].split(".")[0]
-    if not digest.startswith(expected):
-        raise UserError(
-            f"{path} is not {file}: its SHA-256 begins {digest[:8]}, expected {expected}; fetch it"
-            " again"
-        )
-    return digest
-
-
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        # weights_only: a file of tensors is read, a file of code is refused.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path} is no readable file of tensors: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no dictionary of tensors")
-    return state
-
-
-def _assign(
-    module: nn.Module, state: dict[str, Tensor], where: str, ignore: tuple[str, ...] = ()
-) -> None:
-    state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else state
-    own = module.state_dict()
-    # Counters that only training needs; older files lack them.
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
-    for problem, keys in (
-        ("lacks", sorted(needed - state.keys())),
-        ("has unknown", sorted(state.keys() - own.keys())),
-        ("has other shapes for", sorted(k for k in own.keys() & state.keys()
-                                        if own[k].shape != state[k].shape)),
-    ):  # fmt: skip
-        if keys:
-            raise UserError(
-                f"{where} does not fit the network: it {problem} {', '.join(keys[:5])}"
-                f" ({len(keys)} in all)"
-            )
-    module.load_state_dict({**own, **state})
-
-
 def _seeded_layers() -> list[nn.Conv2d]:
     rng = np.random.default_rng(20240617)  # numpy's stream, so that no torch version changes it
     layers = []
@@ -242,12 +185,12 @@ def lpips_from(name: str, state: dict[str, Tensor], digest: str, where: str) -> 
     constructor, _, places = TRUNKS[name]
     trunk = getattr(torchvision.models, constructor)(weights=None).features.eval()
     body = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    _assign(trunk, body, where)
+    assign(trunk, body, where)
     spec = importlib.util.find_spec("lpips")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("LPIPS heads come with the package lpips: pip install lpips")
     heads_file = Path(spec.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
-    stored = _load_tensors(heads_file)
+    stored = load_tensors(heads_file)
     heads = [stored[f"lin{i}.model.1.weight"].clamp(min=0.0) for i in range(len(places))]
     shift, scale = _per_channel(_LPIPS_SHIFT), _per_channel(_LPIPS_SCALE)
 
@@ -318,7 +261,7 @@ def _timm(name: str, given: str | None) -> FeatureNetwork:
         model = timm.create_model(architecture, pretrained=False, num_classes=0)
         classifier = model.pretrained_cfg.get("classifier") or "classifier"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        _assign(model, _load_tensors(path), str(path), tuple(f"{head}." for head in heads))
+        assign(model, load_tensors(path), str(path), tuple(f"{head}." for head in heads))
         digest = sha256_file(path)
     return timm_from(name, model.eval(), digest)
 
@@ -353,13 +296,13 @@ def open_network(name: str, weights: str | None = None) -> FeatureNetwork:
         return tiny_random()
     if name in TRUNKS:
         file = TRUNKS[name][1]
-        path = _locate(name, weights, file, TORCHVISION_URL)
-        digest = _verified(path, file)
-        return lpips_from(name, _load_tensors(path), digest, str(path))
+        path = locate(name, weights, file, TORCHVISION_URL)
+        digest = verified(path, file)
+        return lpips_from(name, load_tensors(path), digest, str(path))
     if name == "inception":
-        path = _locate(name, weights, INCEPTION_FILE, INCEPTION_URL)
+        path = locate(name, weights, INCEPTION_FILE, INCEPTION_URL)
         # Checked before it is loaded: torch-fidelity would run whatever code a file holds.
-        return inception_from(path, _verified(path, INCEPTION_FILE))
+        return inception_from(path, verified(path, INCEPTION_FILE))
     if name.startswith("timm:"):
         return _timm(name, weights)
     raise UserError(f"features {name!r} are unknown.{near_names(name, list(NAMES))}")

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from harness import tables
-from harness.leaderboard import Cell, Column, Row, Section, best
+from harness.board import Cell, Column, Row, Section, best
 from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import write_bytes

@@ -1,14 +1,12 @@
-"""The leaderboard as text: terminal, CSV, JSON, Markdown."""
+"""The leaderboard as rows of text, and as tables for a terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from typing import Any
 
-from harness.leaderboard import Cell, Column, Row, Section, best, differing
+from harness.board import Cell, Column, Row, Section, differing
 
 SHORT = {
     "image_auroc_max": "I-AUROC",
@@ -28,7 +26,6 @@ SHORT = {
     "kid_reference": "KID ref",
 }
 UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
-FORMATS = ("table", "csv", "json", "md")
 # What must be alike in all rows for their numbers to be compared at all.
 EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
 LEGEND = (
@@ -191,12 +188,12 @@ def plain(value: Any) -> str:
     return json.dumps(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
-    table = [[_printable(cell) for cell in line] for line in [heads, *lines]]
+    table = [[printable(cell) for cell in line] for line in [heads, *lines]]
     widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
     value = re.compile(r"^(-|$|[-\d.]+( ± [\d.]+)?$)")
     numeric = [i > 1 and all(value.match(line[i]) for line in table[1:]) for i in range(len(heads))]
@@ -222,128 +219,7 @@ def as_text(sections: list[Section]) -> str:
         if column is not None and len(section.categories) > 1:
             parts += ["", f"{short(column)} by category"]
             parts += _aligned(*category_table(section, column))
-        parts += ["", *(f"note: {_printable(text)}" for text in remarks(section)), ""]
+        parts += ["", *(f"note: {printable(text)}" for text in remarks(section)), ""]
     if any(section.kind == "detection" for section in sections):
         parts.append(LEGEND)
     return "\n".join(parts).rstrip() + "\n"
-
-
-def _markdown_cell(text: str) -> str:
-    text = _printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> list[str]:
-    rule = ["---" if i < 2 else "---:" for i in range(len(heads))]
-    rows = [[_markdown_cell(cell) for cell in line] for line in [heads, *lines]]
-    rows.insert(1, rule)
-    return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def as_markdown(sections: list[Section]) -> str:
-    """Returns the board in Markdown: means, then every metric by category."""
-    parts = []
-    for section in sections:
-        parts += [f"## {_markdown_cell(title(section))}", "", *_markdown(*main_table(section)), ""]
-        for group in section.groups[1:]:
-            parts += [f"### {group.replace('_', ' over ')} categories", ""]
-            parts += [*_markdown(*main_table(section, group)), ""]
-        for column in section.columns:
-            parts += [f"### {_markdown_cell(short(column))} by category", ""]
-            parts += [*_markdown(*category_table(section, column)), ""]
-        said = remarks(section)
-        parts += [f"- {_markdown_cell(text)}" for text in said] + ([""] if said else [])
-    if any(section.kind == "detection" for section in sections):
-        parts.append(LEGEND)
-    return "\n".join(parts).rstrip() + "\n"
-
-
-CSV_COLUMNS = (
-    "kind", "dataset", "category", "method", "source", "protocol", "metric", "version", "mean",
-    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best",
-)  # fmt: skip
-
-
-def as_csv(sections: list[Section]) -> str:
-    """Returns the board in long form: a line for each row, category or mean, and metric."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for section in sections:
-        tops = {c.key: best(section, c) for c in section.columns}
-        for row in section.rows:
-            for place, cells in [*row.groups.items(), *row.categories.items()]:
-                for column in section.columns:
-                    cell = cells[column.key]
-                    top = place == "mean" and cell.mean is not None
-                    writer.writerow([
-                        section.kind, section.dataset, place, row.method, row.source,
-                        row.protocol_id, column.name, column.version,
-                        "" if cell.mean is None else repr(cell.mean),
-                        "" if cell.std is None else repr(cell.std), cell.seeds,
-                        "x".join(map(str, cell.n)), cell.reason,
-                        repr(cell.published.value) if cell.published else "",
-                        cell.published.place if cell.published else "",
-                        row.rank or "", int(top and cell.mean == tops[column.key]),
-                    ])  # fmt: skip
-    return buffer.getvalue()
-
-
-def _cell_json(cell: Cell) -> dict[str, Any]:
-    value: dict[str, Any] = {"mean": cell.mean, "std": cell.std, "seeds": cell.seeds}
-    if cell.reason:
-        value["reason"] = cell.reason
-    if cell.n:
-        value["n"] = list(cell.n)
-    if cell.published:
-        value["published"] = {"value": cell.published.value, "in": cell.published.place}
-    return value
-
-
-def as_document(sections: list[Section]) -> dict[str, Any]:
-    """Returns the board as a JSON value; shares are 0..1."""
-
-    def cells(by: dict[str, dict[str, Cell]]) -> dict[str, Any]:
-        return {name: {k: _cell_json(c) for k, c in row.items()} for name, row in by.items()}
-
-    return {
-        "schema": 1,
-        "sections": [
-            {
-                "kind": section.kind,
-                "dataset": section.dataset,
-                "networks": section.networks,
-                "image_size": section.image_size,
-                "rank_by": section.rank_by,
-                "categories": section.categories,
-                "columns": [
-                    {"key": c.key, "metric": c.name, "version": c.version,
-                     "higher_is_better": c.higher_is_better} for c in section.columns
-                ],
-                "rows": [
-                    {
-                        "rank": row.rank,
-                        "method": row.method,
-                        "source": row.source,
-                        "protocol_id": row.protocol_id,
-                        "protocol": row.protocol,
-                        "seeds": list(row.seeds),
-                        "complete": row.complete,
-                        "means": cells(row.groups),
-                        "by_category": cells(row.categories),
-                        "notes": list(row.notes),
-                    }
-                    for row in section.rows
-                ],
-                "remarks": remarks(section),
-            }
-            for section in sections
-        ],
-    }  # fmt: skip
-
-
-def render(sections: list[Section], form: str) -> str:
-    """Returns the board in one of FORMATS."""
-    if form == "json":
-        return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    return {"table": as_text, "csv": as_csv, "md": as_markdown}[form](sections)

@@ -89,10 +89,10 @@ def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> 
     images than dimensions: with few images no D x D matrix is formed, which is exact and fast.
     """
     x, y = feature_pair(synthetic_features, real_features, "FID features")
-    factors = []
+    factors: list[Floats] = []
     for features in (x, y):
         _enough(len(features))
         centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
         tall = len(centred) > centred.shape[1]
-        factors.append(np.linalg.qr(centred, mode="r") if tall else centred)
+        factors.append(np.asarray(np.linalg.qr(centred, mode="r")) if tall else centred)
     return _distance(x.mean(axis=0) - y.mean(axis=0), factors[0], factors[1])

@@ -204,9 +204,7 @@ def test_loss_that_is_not_finite_stops_with_the_last_good_state_kept(
         score(tmp_path / "run", stripes, "cpu")
 
 
-def test_noise_source_trains_without_shards_and_bf16_works(
-    tmp_path: Path, tiny: Make, stripes: Category
-) -> None:
+def test_noise_source_trains_without_shards(tmp_path: Path, tiny: Make, stripes: Category) -> None:
     options = tiny(steps=10, source="noise")
     facts = train(options, stripes, [], tmp_path / "run", cpu())
     assert facts["inputs"]["shards_sha256"] == "none" and facts["step"] == 10
@@ -255,9 +253,7 @@ def test_changed_checkpoint_is_found_out_and_another_network_refused(
         checkpoint.load(folder, torch.device("cpu"))
 
 
-def test_one_training_image_and_tiny_images_are_refused(
-    tmp_path: Path, tiny: Make, generated: Path
-) -> None:
+def test_one_training_image_and_tiny_images_are_refused(tmp_path: Path, tiny: Make) -> None:
     good = tmp_path / "data" / "alone" / "train" / "good"
     good.mkdir(parents=True)
     Image.new("RGB", (40, 40)).save(good / "0.png")

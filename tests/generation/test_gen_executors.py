@@ -183,7 +183,7 @@ def test_a_shard_that_kills_every_worker_goes_into_quarantine(tmp_path: Path) ->
 def test_a_hung_worker_is_killed_after_the_deadline(tmp_path: Path, finished: Path) -> None:
     run = tmp_path / "run"
     fault = f"testing:noise?fault=hang&at={support.seed_of('brick', 5)}&once={tmp_path / 'once'}"
-    summary, events = execute("ray", run, fault, deadline=1.5)
+    summary, events = execute("ray", run, fault, deadline=3.0)
     assert (summary.done, summary.failures) == (9, ())
     (retry,) = events.of("retry")
     assert "--deadline" in retry.message

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import pair_weights
+from harness import cli
+from harness.cli_quality import pair_weights
 from sia_gen.core.errors import UserError
 
 COMMANDS = ("quality", "evaluate", "baseline", "leaderboard")
@@ -77,15 +78,21 @@ def test_the_commands_chain(small_dataset: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(
-    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-    run = harness(*words)
-    assert run.returncode == 2
-    assert said in run.stderr
-    assert len(run.stderr.strip().splitlines()) == 1
-    assert run.stdout == ""
+    monkeypatch.setattr(sys, "argv", ["harness", *words])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+    assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
 
 

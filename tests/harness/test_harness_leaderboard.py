@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from harness_support import record_of
 
-from harness import tables
-from harness.leaderboard import Section, best, build
+from harness import exports, tables
+from harness.board import Section, best
+from harness.leaderboard import build
 from harness.published import PublishedNumbers
 from sia_gen.core.errors import UserError
 
@@ -58,11 +59,11 @@ def test_the_order_of_records_does_not_matter() -> None:
         record_of("duck", metrics={"kid@net": 0.1, "fid@net": 5.0}, kind="quality",
                   networks={"net": "ab"}, image_size=64),
     ]  # fmt: skip
-    expected = tables.as_document(board(*found))
+    expected = exports.as_document(board(*found))
     for seed in range(6):
         random.Random(seed).shuffle(found)
-        assert tables.as_document(board(*found)) == expected
-        assert tables.as_csv(board(*found)) == tables.as_csv(board(*found[::-1]))
+        assert exports.as_document(board(*found)) == expected
+        assert exports.as_csv(board(*found)) == exports.as_csv(board(*found[::-1]))
 
 
 def test_other_protocols_are_other_rows() -> None:
@@ -213,8 +214,8 @@ def test_rank_by_another_metric() -> None:
 
 def test_csv_is_long_and_complete() -> None:
     sections = board(*three_methods())
-    rows = list(csv.DictReader(io.StringIO(tables.as_csv(sections))))
-    assert tuple(rows[0]) == tables.CSV_COLUMNS
+    rows = list(csv.DictReader(io.StringIO(exports.as_csv(sections))))
+    assert tuple(rows[0]) == exports.CSV_COLUMNS
     assert len(rows) == 3 * (1 + 2)
     top = next(r for r in rows if r["method"] == "realnet" and r["category"] == "mean")
     assert (top["rank"], top["best"], top["seeds"]) == ("1", "1", "3")
@@ -223,19 +224,19 @@ def test_csv_is_long_and_complete() -> None:
 
 def test_json_round_trips_and_text_names_every_row() -> None:
     sections = board(*three_methods())
-    document = json.loads(tables.render(sections, "json"))
+    document = json.loads(exports.render(sections, "json"))
     assert [row["rank"] for row in document["sections"][0]["rows"]] == [1, 2, 3]
     assert document["sections"][0]["rows"][0]["protocol"] == {"resolution": 64}
-    text = tables.render(sections, "table")
+    text = exports.render(sections, "table")
     for name in ("realnet", "other", "plain", "86.00 ± 1.00"):
         assert name in text
 
 
 def test_names_cannot_break_markdown_or_the_terminal() -> None:
     sections = board(record_of("<script>|x\n`y`", method="a|b", source="\x1b[31m"))
-    markdown = tables.render(sections, "md")
+    markdown = exports.render(sections, "md")
     assert "<script>" not in markdown
     widths = {line.count("|") - line.count("\\|") for line in markdown.splitlines()
               if line.startswith("|")}  # fmt: skip
     assert len(widths) <= 2  # the tables of means and of categories, each of one width
-    assert "\x1b" not in tables.render(sections, "table")
+    assert "\x1b" not in exports.render(sections, "table")
