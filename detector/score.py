@@ -60,6 +60,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "seed": int(options["seed"]),
         "batch": int(options["batch"]),
         "lr": float(options["lr"]),
+        "schedule": str(options["schedule"]),
         **budget,
         "layers": inner["layers"],
         "channels": inner["channels"],

@@ -127,21 +127,24 @@ def train(
     model.check_resolution(options.resolution)
     used, held = runfolder.split_training(category, options.holdout)
     _check_sizes(used, max(model.backbone.strides))
-    if not accelerator.is_main_process:
-        return _fit(options, category, used, tars, folder, model, plugin, accelerator)
-    with runfolder.claimed(folder, document):
-        facts = _fit(options, category, used, tars, folder, model, plugin, accelerator)
-        kind, paths = ("held-out", held) if held else ("training", used)
-        scores = score_images(model, paths, options.resolution, accelerator.device)
-        facts |= {
-            "options": dataclasses.asdict(options),
-            "category": category.key,
-            "inputs": document["inputs"],
-            "code": document["code"],
-            "reference": {"images": kind, **scores},
-        }
-        checkpoint.publish(folder, model, facts)
-        checkpoint.remove_state(folder)
+    arguments = (options, category, used, tars, folder, model, plugin, accelerator)
+    if accelerator.is_main_process:
+        with runfolder.claimed(folder, document):
+            facts = _fit(*arguments)
+            kind, paths = ("held-out", held) if held else ("training", used)
+            scores = score_images(model, paths, options.resolution, accelerator.device)
+            facts |= {
+                "options": dataclasses.asdict(options),
+                "category": category.key,
+                "inputs": document["inputs"],
+                "code": document["code"],
+                "reference": {"images": kind, **scores},
+            }
+            checkpoint.publish(folder, model, facts)
+            checkpoint.remove_state(folder)
+    else:
+        _fit(*arguments)
+    accelerator.wait_for_everyone()
     return checkpoint.read_facts(folder)
 
 
@@ -234,6 +237,8 @@ def _loop(
     objective.train()
     stream = batches.stream(first, total, accelerator.process_index, accelerator.num_processes)
     for step, batch in enumerate(stream, start=first + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate(step - 1, total)
         reconstruction, segmentation = objective(
             to_tensor(batch.images, device),
             features.of(batch.normal),

@@ -150,7 +150,7 @@ def protocol_of(options: Options) -> dict[str, Any]:
         "source": "none",
         "resolution": options.size,
         "windows": list(options.windows),
-        "image_score": "max",
+        "image_scores": ["max", "avgpool16_max"],
         "checkpoint_rule": "none",
         "backbone": "none",
         "code_version": __version__,

@@ -8,6 +8,7 @@ import sys
 import click
 
 from harness.cli_board import leaderboard
+from harness.cli_demo import demo
 from harness.cli_detection import baseline, evaluate
 from harness.cli_options import SETTINGS
 from harness.cli_quality import quality
@@ -50,7 +51,7 @@ def group() -> None:
     """Measure synthetic anomalies and detectors, and rank what was measured."""
 
 
-for command in (quality, baseline, evaluate, leaderboard):
+for command in (demo, quality, baseline, evaluate, leaderboard):
     group.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline as a list of commands: what `make demo` runs, each one as a user would type it.
+"""The whole pipeline as a list of commands: what `make demo` runs, as a user would type it.
 
 Every stage is a command line of this project and resumes by itself; running the demo again
 therefore passes finished stages in seconds.

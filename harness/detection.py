@@ -134,8 +134,8 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
     notes = []
     if counts["anomalous_without_mask"]:
         notes.append(
-            f"{counts['anomalous_without_mask']} anomalous images without mask: left out of pixel"
-            " metrics"
+            f"{counts['anomalous_without_mask']} anomalous images without mask, or with one that is"
+            " empty at this size: left out of pixel metrics"
         )
     roots = [root for root in (data, data / category if data else None, folder) if root]
     values = np.array([item["score_max"] for item in scores.items], dtype=np.float64)
@@ -155,7 +155,7 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
         "source": source,
         "seed": seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         "protocol": protocol,
-        "run": {k: v for k, v in scores.protocol.items() if k in RUN_KEYS and k != "seed"},
+        "run": _run_facts(scores.protocol),
         "metrics": found,
         "counts": counts,
         "notes": notes + picture_notes,
@@ -171,6 +171,12 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
         record["artifacts"]["examples"] = shown
 
     return record, publish
+
+
+def _run_facts(protocol: dict[str, Any]) -> dict[str, Any]:
+    nested = protocol.get("run")
+    facts = {k: v for k, v in protocol.items() if k in RUN_KEYS - {"run", "seed"}}
+    return facts | (nested if isinstance(nested, dict) else {})
 
 
 def _current(record: Record) -> bool:

@@ -184,7 +184,8 @@ def _protocols(section: Section) -> list[dict[str, Any]]:
     for key in keys:
         values = [tables.plain(row.protocol[key]) if key in row.protocol else "–"
                   for row in section.rows]  # fmt: skip
-        lines.append({"key": key, "values": values, "differs": len(set(values)) > 1})
+        stated = {tables.plain(row.protocol[key]) for row in section.rows if key in row.protocol}
+        lines.append({"key": key, "values": values, "differs": len(stated) > 1})
     return sorted(lines, key=lambda line: (not line["differs"], line["key"]))
 
 

@@ -25,9 +25,20 @@ def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
 
 
 what = _options(
-    click.option("--out", required=True, metavar="DIR", help="Run folder; new, or to be resumed."),
     click.option(
-        "--per-category", required=True, type=int, metavar="N", help="Images for each category."
+        "--out",
+        default="runs/sia",
+        show_default=True,
+        metavar="DIR",
+        help="Run folder; new, or to be resumed.",
+    ),
+    click.option(
+        "--per-category",
+        default=10_000,
+        show_default=True,
+        type=int,
+        metavar="N",
+        help="Images for each category.",
     ),
     click.option(
         "--data",

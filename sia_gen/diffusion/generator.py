@@ -108,8 +108,14 @@ def load_generator(
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
+    facts = describe(model)
+    if facts.sampling_steps not in {0, steps}:
+        raise UserError(
+            f"the model {model.name} was finished for {facts.sampling_steps} sampling steps, not"
+            f" {steps}: its variance would be wrong; leave --steps at {facts.sampling_steps}"
+        )
     return Generator(
-        describe(model),
+        facts,
         device=chosen,
         precision=devices.choose_precision(precision, chosen),
         steps=steps,

@@ -24,7 +24,7 @@ def write_sample_grid(
     device = next(denoiser.parameters()).device
     precision = choose_precision(options.precision, device)
     scheduler = SDASScheduler(prediction_type=options.prediction)
-    scheduler.set_timesteps(20)
+    scheduler.set_timesteps(options.sampling_steps)
     rows = []
     for label in range(classes):
         labels = torch.full((COLUMNS,), label, device=device)

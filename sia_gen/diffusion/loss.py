@@ -52,7 +52,7 @@ def _discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> T
 
 
 def hybrid_loss(
-    full: Schedule,
+    chain: Schedule,
     model_output: Tensor,
     x_start: Tensor,
     x_t: Tensor,
@@ -60,7 +60,7 @@ def hybrid_loss(
     t: Tensor,
     prediction_type: str = "epsilon",
 ) -> HybridLoss:
-    """Returns L_simple + L_vlb per sample for timesteps t (B,) of the full chain.
+    """Returns L_simple + L_vlb per sample for steps t (B,), indices into the chain.
 
     One step's KL (the decoder's likelihood at t = 0) estimates the bound's sum over T = 1000 steps;
     times gamma = 0.001 its weight is 1. The mean is frozen in it: it trains the variance alone.
@@ -69,17 +69,17 @@ def hybrid_loss(
     prediction, v = model_output.float().chunk(2, dim=1)
     target, epsilon = noise, prediction
     if prediction_type == "v_prediction":
-        kept = _at(np.sqrt(full.alphas_cumprod), t)
-        added = _at(np.sqrt(1.0 - full.alphas_cumprod), t)
+        kept = _at(np.sqrt(chain.alphas_cumprod), t)
+        added = _at(np.sqrt(1.0 - chain.alphas_cumprod), t)
         target = kept * noise - added * x_start
         epsilon = kept * prediction + added * x_t
     mse = _mean_over_image((target - prediction).square())
 
     # Tables are made in float64: 1 / product - 1 cancels near the image.
-    product = full.alphas_cumprod
+    product = chain.alphas_cumprod
     scale, noise_scale = _at(np.sqrt(1.0 / product), t), _at(np.sqrt(1.0 / product - 1.0), t)
-    coef1, coef2 = _at(full.posterior_mean_coef1, t), _at(full.posterior_mean_coef2, t)
-    low, high = _at(full.posterior_log_variance, t), _at(np.log(full.betas), t)
+    coef1, coef2 = _at(chain.posterior_mean_coef1, t), _at(chain.posterior_mean_coef2, t)
+    low, high = _at(chain.posterior_log_variance, t), _at(np.log(chain.betas), t)
     fraction = (v + 1.0) / 2.0
     log_variance = fraction * high + (1.0 - fraction) * low
 

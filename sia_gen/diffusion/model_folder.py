@@ -32,6 +32,7 @@ class ModelFacts:
     channels: int
     patch: int
     checkpoint_sha256: str
+    sampling_steps: int = 0  # the only number of steps the model was finished for; 0: any
     health: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +84,7 @@ def describe(model: Path) -> ModelFacts:
             channels=int(facts["channels"]),
             patch=int(facts["patch"]),
             checkpoint_sha256=str(facts["checkpoint_sha256"]),
+            sampling_steps=int(facts.get("sampling_steps", 0)),
             health=dict(facts.get("health", {})),
             training=dict(facts.get("training", {})),
         )

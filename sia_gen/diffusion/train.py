@@ -33,6 +33,7 @@ from sia_gen.diffusion.loss import hybrid_loss
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import to_tensor
+from sia_gen.diffusion.schedule import Schedule, respace
 from sia_gen.diffusion.scheduler import SDASScheduler
 
 MIN_IMAGES = 20
@@ -253,6 +254,8 @@ class _Loop:
         self.folder = Path(options.out) / "checkpoints"
         self.channels = channels
         self.scheduler = SDASScheduler()
+        self.full = self.scheduler.full
+        self.sampling = respace(self.full, options.finish_steps)
         self.ema = EMAModel(network.parameters(), decay=options.ema, use_ema_warmup=False)
         optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         self.network = network
@@ -282,6 +285,11 @@ class _Loop:
         _say(f"resuming at step {state['step']}")
         return int(state["step"])
 
+    def _chain(self, step: int) -> Schedule:
+        """Returns the chain whose steps a training step draws: the full one, or the sampler's."""
+        finishing = 0 < self.options.finish_from <= step
+        return self.sampling if finishing else self.full
+
     def _micro_batches(self, step: int) -> Iterator[tuple[torch.Tensor, ...]]:
         options, normals, rank = self.options, self.normals, self.accelerator.process_index
         world = self.accelerator.num_processes
@@ -290,23 +298,25 @@ class _Loop:
             chosen = batch_indices(len(normals.images), options.batch_size, options.seed, k)
             random = torch.Generator().manual_seed(derive_seed(options.seed, "step", k))
             x_0 = to_tensor(normals.images[chosen], self.channels)
-            t = torch.randint(0, len(self.scheduler.full.betas), (len(chosen),), generator=random)
+            steps = len(self._chain(step).betas)
+            i = torch.randint(0, steps, (len(chosen),), generator=random)
             noise = torch.randn(x_0.shape, generator=random)
             labels = torch.from_numpy(normals.labels[chosen])
-            yield tuple(v.to(self.accelerator.device) for v in (x_0, t, noise, labels))
+            yield tuple(v.to(self.accelerator.device) for v in (x_0, i, noise, labels))
 
     def _step(self, step: int) -> dict[str, float]:
         rate = learning_rate(self.options, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         totals = {"loss": 0.0, "mse": 0.0, "vb": 0.0}
-        for x_0, t, noise, labels in self._micro_batches(step):
+        chain = self._chain(step)
+        timesteps = torch.from_numpy(chain.timesteps).to(self.accelerator.device)
+        for x_0, i, noise, labels in self._micro_batches(step):
+            t = timesteps[i]
             x_t = self.scheduler.add_noise(x_0, noise, t)
             with self.accelerator.autocast():
                 output = self.model(x_t.contiguous(memory_format=torch.channels_last), t, labels)
-            terms = hybrid_loss(
-                self.scheduler.full, output, x_0, x_t, noise, t, self.options.prediction
-            )
+            terms = hybrid_loss(chain, output, x_0, x_t, noise, i, self.options.prediction)
             loss = terms.total.mean()
             self.accelerator.backward(loss / self.options.accumulate)
             for name, value in (("loss", loss), ("mse", terms.mse), ("vb", terms.vb_bits_per_dim)):
@@ -404,6 +414,7 @@ def _publish(
             "resolution": options.resolution,
             "channels": channels,
             "patch": patch,
+            "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
             "training": {
                 # Where it was written is of no meaning elsewhere.
@@ -428,7 +439,9 @@ def _publish(
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
     """Returns the model's health on held-out normal images (see health.py)."""
-    generate = load_generator(model, device=options.device, precision=options.precision)
+    generate = load_generator(
+        model, device=options.device, precision=options.precision, steps=options.sampling_steps
+    )
     samples: dict[str, Array8] = {}
     train: dict[str, Array8] = {}
     for label, name in enumerate(normals.classes):

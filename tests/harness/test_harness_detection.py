@@ -55,10 +55,10 @@ def test_a_record_holds_every_metric(score_folder: Callable[..., Path], tmp_path
 
 
 def test_the_run_does_not_define_the_row(score_folder: Callable[..., Path], tmp_path: Path) -> None:
-    score_folder(checkpoint_sha256="ab", run_sha256="cd", seconds=1.5, epochs=3)
+    score_folder(checkpoint_sha256="ab", run={"seconds": 1.5}, train_images=9, epochs=3)
     (record,) = detection.run([tmp_path], tmp_path / "results")
     assert record["protocol"] == {"resolution": 24, "epochs": 3}
-    assert record["run"] == {"checkpoint_sha256": "ab", "run_sha256": "cd", "seconds": 1.5}
+    assert record["run"] == {"checkpoint_sha256": "ab", "train_images": 9, "seconds": 1.5}
 
 
 def test_folders_are_found_at_any_depth_and_measured_once(
