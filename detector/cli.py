@@ -140,11 +140,12 @@ def train(
 
             accelerator = accelerator or accelerator_for(str(chosen), options.precision)
             facts = run_training(options, one, tars, out, accelerator)
-            print(
-                f"{one.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
-                f" {facts['pairs_per_second']:.1f} pairs/s",
-                file=sys.stderr,
-            )
+            if accelerator.is_main_process:
+                print(
+                    f"{one.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
+                    f" {facts['pairs_per_second']:.1f} pairs/s",
+                    file=sys.stderr,
+                )
         summary.append(
             {
                 "category": one.key,
@@ -155,7 +156,7 @@ def train(
                 "checkpoint_sha256": facts["sha256"],
             }
         )
-    if as_json:
+    if as_json and (accelerator is None or accelerator.is_main_process):
         click.echo(json.dumps(summary, indent=2))
 
 

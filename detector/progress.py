@@ -13,20 +13,19 @@ INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 class Progress:
     """Shows how far a training is, its speed and the time left."""
 
-    def __init__(self, label: str, first: int, total: int, unit_size: int) -> None:
+    def __init__(
+        self, label: str, first: int, total: int, unit_size: int, *, shown: bool = True
+    ) -> None:
         self.label, self.first, self.total, self.unit_size = label, first, total, unit_size
-        self.started = self.shown = time.monotonic()
+        self.started = self.last = time.monotonic()
+        self.shown = shown  # of several processes only the first speaks
         self.bar = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=first, desc=label, unit="step", file=sys.stderr)
 
     def rate(self, step: int) -> float:
         """Returns the pairs per second so far."""
         return (step - self.first) * self.unit_size / max(time.monotonic() - self.started, 1e-9)
-
-    def due(self) -> bool:
-        """Returns whether the next update would show anything; reading a loss costs a wait."""
-        return self.bar is not None or time.monotonic() - self.shown >= INTERVAL
 
     def update(self, step: int, loss: float) -> None:
         """Shows that `step` steps are done."""
@@ -34,9 +33,9 @@ class Progress:
             self.bar.set_postfix_str(f"loss {loss:.4f}, {self.rate(step):.1f} pairs/s")
             self.bar.update(step - self.bar.n)
             return
-        if not self.due():
+        if not self.shown or time.monotonic() - self.last < INTERVAL:
             return
-        self.shown = time.monotonic()
+        self.last = time.monotonic()
         rate = self.rate(step)
         left = (self.total - step) * self.unit_size / max(rate, 1e-9)
         print(

@@ -231,7 +231,13 @@ def _loop(
     device = accelerator.device
     total = options.total_steps(len(batches.normals))
     first = int(facts["step"])
-    progress = Progress(f"{category.key} {options.source}", first, total, options.batch)
+    progress = Progress(
+        f"{category.key} {options.source}",
+        first,
+        total,
+        options.batch,
+        shown=accelerator.is_main_process,
+    )
     window: list[Tensor] = []
     saved = clock = time.monotonic()
     objective.train()

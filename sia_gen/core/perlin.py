@@ -10,6 +10,7 @@ from sia_gen.core.images import Mask
 
 THRESHOLD = 0.5
 MAX_EXPONENT = 5  # lattice cells per axis: 2^0 .. 2^5
+MIN_CELL = 8  # pixels a cell at the paper's 256 x 256; smaller blotches are specks, not regions
 
 
 def _fade(t: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -40,8 +41,10 @@ def mask(size: int, rng: np.random.Generator) -> Mask:
 
     Both scale exponents are uniform in 0..5 and the rotation uniform in [-90, 90] degrees; what
     turns in from outside is empty. The mask can come out empty: the sample is then a normal one.
+    Below 256 pixels the largest exponent falls, so that cells keep the 8 pixels they have there.
     """
-    cells = tuple(int(2**k) for k in rng.integers(0, MAX_EXPONENT + 1, 2))
+    largest = min(MAX_EXPONENT, max(0, (size // MIN_CELL).bit_length() - 1))
+    cells = tuple(int(2**k) for k in rng.integers(0, largest + 1, 2))
     field = noise(size, (cells[0], cells[1]), rng)
     angle = np.deg2rad(rng.uniform(-90, 90))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
