@@ -75,13 +75,26 @@ def degrade(images_BHWC: Array8) -> Array8:
     return np.clip(np.rint(blurred + grain), 0, 255).astype(np.uint8)
 
 
+def _chance(train: Floats, reference: Floats, count: int) -> float:
+    """Returns what KID of `count` normal images reaches by chance: mean + 2 deviations of 20 draws.
+
+    Where normal images differ among themselves more than the degradation changes them, this is the
+    smallest difference that the figure can show.
+    """
+    random = generator("health", VERSION, "chance")
+    size = min(count, len(train))
+    draws = [kid(train[random.choice(len(train), size, False)], reference) for _ in range(20)]
+    return float(np.mean(draws) + 2.0 * np.std(draws))
+
+
 def measure(
     samples: dict[str, Array8], train: dict[str, Array8], held_out: dict[str, Array8]
 ) -> dict[str, Any]:
     """Returns the health of a model per category and as a whole, from images (N, H, W, 3).
 
-    `relative` is KID(samples) / KID(degraded), `relative_to_train` KID(samples) / |KID(train)|; all
-    three against the held-out images. The model passes when every category's `relative` is below 1.
+    `relative` is KID(samples) over KID(degraded), or over what normal images reach by chance where
+    that is larger; `relative_to_train` is KID(samples) / |KID(train)|; all against the held-out
+    images. The model passes when every category's `relative` is below 1.
     """
     categories: dict[str, dict[str, float]] = {}
     for name in samples:
@@ -100,7 +113,9 @@ def measure(
             "kid_train": kid(standard(train[name]), reference),
             "kid_degraded": kid(standard(degrade(train[name])), reference),
         }
-        figures["relative"] = figures["kid"] / max(figures["kid_degraded"], 1e-9)
+        figures["kid_chance"] = _chance(standard(train[name]), reference, len(samples[name]))
+        yardstick = max(figures["kid_degraded"], figures["kid_chance"])
+        figures["relative"] = figures["kid"] / max(yardstick, 1e-9)
         figures["relative_to_train"] = figures["kid"] / max(abs(figures["kid_train"]), 1e-9)
         categories[name] = figures
     worst = max(figures["relative"] for figures in categories.values())
