@@ -84,6 +84,21 @@ def weights_file(weights: str) -> Path | None:
     return path
 
 
+# What a shard's specification says of itself alone; the rest describes the synthesis as a whole.
+_OF_ONE_SHARD = ("dataset", "category", "shard", "first", "count", "seed")
+
+
+def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
+    """Returns how the shards were made, each way once: strengths, sampler, checkpoint and so on."""
+    ways: list[dict[str, Any]] = []
+    for tar in tars:
+        spec = (read_record(tar) or {}).get("spec", {})
+        way = {name: value for name, value in spec.items() if name not in _OF_ONE_SHARD}
+        if way and way not in ways:
+            ways.append(way)
+    return ways
+
+
 def describe(options: TrainOptions, category: Category, tars: list[Path]) -> dict[str, Any]:
     """Returns options.json: what a run of this category is asked to do, from which inputs."""
     used, held = split_training(category, options.holdout)
@@ -94,6 +109,7 @@ def describe(options: TrainOptions, category: Category, tars: list[Path]) -> dic
         "train_sha256": hash_files(category.train, category.root),
         "foreground": category.foreground,
         "shards_sha256": hash_shards(tars) if tars else "none",
+        "synthesis": _synthesis(tars),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
     return {

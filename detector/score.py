@@ -56,6 +56,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "backbone": str(facts["backbone"]),
         "backbone_sha256": str(facts["backbone_sha256"]),
         "source": source,
+        "synthesis": facts["inputs"].get("synthesis", []),
         "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
         "seed": int(options["seed"]),
         "batch": int(options["batch"]),

@@ -28,7 +28,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Score maps of one category: maps_NHW float32, masks_NHW uint8, items and protocol as above."""
+    """Score maps of one category: maps_NHW float32, masks_NHW uint8, items, protocol: see above."""
 
     category: str
     maps_NHW: npt.NDArray[np.float32]

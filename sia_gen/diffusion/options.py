@@ -50,9 +50,15 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use, by their names."""
-        positive = ("resolution", "steps", "batch_size", "accumulate", "checkpoint_every", "keep")
-        positive += ("finish_steps",)
-        for name in positive:
+        for name in (
+            "resolution",
+            "steps",
+            "batch_size",
+            "accumulate",
+            "checkpoint_every",
+            "keep",
+            "finish_steps",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)}: expected at least 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
