@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"reference data is absent: {SHARED} (set SHARED_DIR)")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Lets every test choose its own precision: accelerate keeps one for a whole process."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)

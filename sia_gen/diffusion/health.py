@@ -76,7 +76,9 @@ def degrade(images_BHWC: Array8) -> Array8:
 
 
 def _chance(train: Floats, reference: Floats, count: int) -> float:
-    """Returns what KID of `count` normal images reaches by chance: mean + 2 deviations of 20 draws.
+    """Returns what KID of `count` normal images reaches by chance, above 0, from 20 draws.
+
+    |mean| + 2 deviations: the mean is that of these held-out images, and may lie below 0.
 
     Where normal images differ among themselves more than the degradation changes them, this is the
     smallest difference that the figure can show.
@@ -84,7 +86,7 @@ def _chance(train: Floats, reference: Floats, count: int) -> float:
     random = generator("health", VERSION, "chance")
     size = min(count, len(train))
     draws = [kid(train[random.choice(len(train), size, False)], reference) for _ in range(20)]
-    return float(np.mean(draws) + 2.0 * np.std(draws))
+    return float(abs(np.mean(draws)) + 2.0 * np.std(draws))
 
 
 def measure(
