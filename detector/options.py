@@ -140,7 +140,7 @@ def _coerced(value: Any, wanted: Any, where: str) -> Any:
             raise UserError(f"{where}: expected a list, found {value!r}")
         inner = typing.get_args(wanted)[0]
         return tuple(_coerced(item, inner, where) for item in items)
-    if isinstance(origin, types.UnionType):  # pragma: no cover - no option declares a union
+    if isinstance(origin, types.UnionType):
         raise TypeError(f"{where}: unions are not options")
     if wanted is bool and isinstance(value, bool):
         return value

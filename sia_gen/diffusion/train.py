@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,92 +20,23 @@ from accelerate import Accelerator
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.files import new_folder, read_json, write_json
-from sia_gen.core.images import Array8, read_image
+from sia_gen.core.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
-from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.seeds import derive_seed
 from sia_gen.diffusion import checkpoints, health, unet
 from sia_gen.diffusion.device import choose_device, choose_precision
 from sia_gen.diffusion.generator import load_generator, load_unet
 from sia_gen.diffusion.loss import hybrid_loss
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
+from sia_gen.diffusion.normals import NormalImages, batch_indices, image_channels, read_normals
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import to_tensor
 from sia_gen.diffusion.schedule import Schedule, respace
 from sia_gen.diffusion.scheduler import SDASScheduler
 
-MIN_IMAGES = 20
-HELD_OUT_SHARE = 0.1
 LOG_EVERY = 25
-
-
-@dataclass(frozen=True, kw_only=True)
-class NormalImages:
-    """The normal images of a run: uint8 (N, H, W, 3) with labels (N,), held-out ones apart."""
-
-    images: Array8
-    labels: np.ndarray[Any, np.dtype[np.int64]]
-    held_out: dict[str, Array8]
-    classes: tuple[str, ...]
-    dataset: str
-
-
-def _split(category: Category) -> tuple[list[Path], list[Path]]:
-    """Returns a category's training images without, and only, a fixed tenth that is held out."""
-    if len(category.train) < MIN_IMAGES:
-        raise UserError(
-            f"{category.root}/train/good holds {len(category.train)} images: a diffusion model"
-            f" needs at least {MIN_IMAGES} (a few hundred are better)"
-        )
-    order = generator("held-out", category.key).permutation(len(category.train))
-    held = set(order[: max(2, int(len(order) * HELD_OUT_SHARE))].tolist())
-    train = [path for i, path in enumerate(category.train) if i not in held]
-    return train, [category.train[i] for i in sorted(held)]
-
-
-def read_normals(options: TrainOptions) -> NormalImages:
-    """Returns the normal training images of the chosen categories at the run's resolution."""
-    dataset = open_dataset(options.data)
-    categories = dataset.select(options.categories)
-    images: list[Array8] = []
-    labels: list[int] = []
-    held_out: dict[str, Array8] = {}
-    for label, category in enumerate(categories):
-        train, held = _split(category)
-        images += [read_image(path, options.resolution) for path in train]
-        labels += [label] * len(train)
-        held_out[category.name] = np.stack([read_image(p, options.resolution) for p in held])
-    return NormalImages(
-        images=np.stack(images),
-        labels=np.array(labels, dtype=np.int64),
-        held_out=held_out,
-        classes=tuple(c.name for c in categories),
-        dataset=dataset.name,
-    )
-
-
-def _channels(options: TrainOptions, normals: NormalImages) -> int:
-    if options.channels != "auto":
-        return int(options.channels)
-    pixels = normals.images
-    gray = bool(
-        (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-    )
-    return 1 if gray else 3
-
-
-def batch_indices(count: int, batch: int, seed: int, step: int) -> np.ndarray[Any, Any]:
-    """Returns the images of batch `step`: every epoch a new permutation, none left out."""
-    first = step * batch
-    taken: list[np.ndarray[Any, Any]] = []
-    while sum(map(len, taken)) < batch:
-        at = first + sum(map(len, taken))
-        epoch, offset = divmod(at, count)
-        order = generator(seed, "order", epoch).permutation(count)
-        taken.append(order[offset : offset + batch - sum(map(len, taken))])
-    return np.concatenate(taken)
 
 
 def learning_rate(options: TrainOptions, step: int) -> float:
@@ -219,7 +150,7 @@ def train(options: TrainOptions) -> Path:
     normals = read_normals(options)
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
-    channels = _channels(options, normals)
+    channels = image_channels(options, normals)
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu"
     )

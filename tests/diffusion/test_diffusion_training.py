@@ -19,9 +19,10 @@ from sia_gen.core.images import encode_png
 from sia_gen.diffusion import health
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, describe
+from sia_gen.diffusion.normals import batch_indices
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import to_uint8
-from sia_gen.diffusion.train import batch_indices, train
+from sia_gen.diffusion.train import train
 
 SIZE = 16
 
