@@ -22,8 +22,10 @@ from sia_gen.core.provenance import hash_options
 
 RANK_BY = "image_auroc_max"
 ORDER = (
-    "image_auroc_max", "image_auroc_avgpool16_max", "image_ap_max", "image_ap_avgpool16_max",
-    "pixel_auroc", "pixel_ap", "pro_0.3", "pro_0.05", "fid", "kid", "clustered_lpips",
+    "image_auroc_max", "image_auroc_avgpool16_max", "image_auroc_own", "image_ap_max",
+    "image_ap_avgpool16_max", "image_ap_own", "image_f1max_max", "image_f1max_avgpool16_max",
+    "image_f1max_own", "pixel_auroc", "pixel_ap", "pixel_f1max", "pro_0.3", "pro_0.05",
+    "fid", "kid", "density", "coverage", "clustered_lpips", "memorisation",
     "fid_to_normal", "kid_to_normal", "fid_reference", "kid_reference",
 )  # fmt: skip
 

@@ -38,6 +38,8 @@ _METRIC = {
         "value": {"type": ["number", "null"]},
         "reason": _TEXT,  # why there is no value
         "n": {"type": "array", "items": {"type": "integer", "minimum": 0}},  # images compared
+        # 95 % over test images (harness/bootstrap.py); absent in records of older versions.
+        "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
     # A value or the reason why there is none; never both, never neither.
     "oneOf": [
@@ -56,6 +58,20 @@ _EXAMPLE = {
         "score": {"type": "number"},
         "outcome": {"enum": ["found", "missed", "false alarm", "quiet"]},
         "tiles": {"type": "array", "items": _TEXT},
+    },
+}
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_CURVE = {"type": "array", "items": _NUMBERS, "minItems": 2, "maxItems": 2}  # [[x], [y]]
+_NEAREST = {
+    "type": "object",
+    "required": ["file", "synthetic", "train", "distance"],
+    "additionalProperties": False,
+    "properties": {
+        "file": _EXAMPLE["properties"]["file"],
+        "synthetic": _TEXT,
+        "train": _TEXT,
+        "distance": {"type": "number", "minimum": 0},
+        "network": _TEXT,
     },
 }
 DOCUMENT = {
@@ -83,7 +99,12 @@ DOCUMENT = {
         "notes": {"type": "array", "items": _TEXT},
         "artifacts": {
             "type": "object",
-            "properties": {"examples": {"type": "array", "items": _EXAMPLE}},
+            "properties": {
+                "examples": {"type": "array", "items": _EXAMPLE},
+                "curves": {"type": "object", "additionalProperties": _CURVE},
+                "strength": {"type": "array", "items": {"type": "object"}},
+                "nearest": {"type": "array", "items": _NEAREST},
+            },
         },
         "code": {"type": "object", "additionalProperties": {"type": "string"}},
         "created": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},

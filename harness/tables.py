@@ -11,15 +11,24 @@ from harness.board import Cell, Column, Row, Section, differing
 SHORT = {
     "image_auroc_max": "I-AUROC",
     "image_auroc_avgpool16_max": "I-AUROC/16",
+    "image_auroc_own": "I-AUROC/own",
     "image_ap_max": "I-AP",
     "image_ap_avgpool16_max": "I-AP/16",
+    "image_ap_own": "I-AP/own",
+    "image_f1max_max": "I-F1",
+    "image_f1max_avgpool16_max": "I-F1/16",
+    "image_f1max_own": "I-F1/own",
     "pixel_auroc": "P-AUROC",
     "pixel_ap": "P-AP",
+    "pixel_f1max": "P-F1",
     "pro_0.3": "PRO@.3",
     "pro_0.05": "PRO@.05",
     "fid": "FID",
     "kid": "KID",
+    "density": "density",
+    "coverage": "cover",
     "clustered_lpips": "cLPIPS",
+    "memorisation": "memor.",
     "fid_to_normal": "FID norm",
     "kid_to_normal": "KID norm",
     "fid_reference": "FID ref",
@@ -30,7 +39,8 @@ UNREAL = "tiny-random"  # its figures must never be taken for those of a trained
 EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
 LEGEND = (
     "Shares times 100. I: image, P: pixel; image scores are the map's maximum, /16 that of 16 x 16"
-    " window means. PRO up to false-positive rates .3 and .05."
+    " window means, /own a submitted detector's own. F1: at the threshold best on the test set. PRO"
+    " up to false-positive rates .3 and .05."
 )
 
 
