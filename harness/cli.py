@@ -12,6 +12,7 @@ from harness.cli_demo import demo
 from harness.cli_detection import baseline, evaluate
 from harness.cli_options import SETTINGS
 from harness.cli_quality import quality
+from harness.cli_reproduce import reproduce
 from sia_gen import __version__
 from sia_gen.core.errors import UserError, near_names, run_command
 
@@ -51,7 +52,7 @@ def group() -> None:
     """Measure synthetic anomalies and detectors, and rank what was measured."""
 
 
-for command in (demo, quality, baseline, evaluate, leaderboard):
+for command in (demo, quality, baseline, evaluate, leaderboard, reproduce):
     group.add_command(command)
 
 

@@ -43,19 +43,32 @@ def _plain(name: str) -> str:
     return name.casefold().replace("_", "-").replace(" ", "-")
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"published numbers {path} cannot be read: {error}") from error
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def of_table(paper: str, table: str, path: Path = FILE) -> dict[tuple[str, str, str, str], float]:
+    """Returns one table's values as printed, by (category, method, setting, metric)."""
+    return {
+        (row["category"], row["method"], row["setting"], row["metric"]): float(row["value"])
+        for row in _rows(path)
+        if row["paper"] == paper and row["table"] == table
+    }
+
+
 class PublishedNumbers:
     """Look-up by dataset, category (or mean, mean_texture, mean_object), method and metric."""
 
     def __init__(self, path: Path = FILE) -> None:
         self._values: dict[tuple[str, str, str, str], Published] = {}
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise UserError(f"published numbers {path} cannot be read: {error}") from error
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-        for row in rows:
+        for row in _rows(path):
             column = _column(row["method"], row["metric"])
             if column is None or row["setting"] not in MAIN_SETTINGS:
                 continue

@@ -199,14 +199,19 @@ def plain(value: Any) -> str:
 
 
 def printable(text: str) -> str:
+    """Returns text with what a terminal would obey written out."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
+def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
+    """Returns headings, a rule and lines as text in columns, numbers to the right."""
     table = [[printable(cell) for cell in line] for line in [heads, *lines]]
     widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
-    value = re.compile(r"^(-|$|[-\d.]+( ± [\d.]+)?$)")
-    numeric = [i > 1 and all(value.match(line[i]) for line in table[1:]) for i in range(len(heads))]
+    value = re.compile(r"^(-|$|failed|not run|[-+\d.]+( ± [\d.]+)?$)")
+    numeric = [
+        i > 0 and len(table) > 1 and all(value.match(line[i]) for line in table[1:])
+        for i in range(len(heads))
+    ]
     out = []
     for line in table:
         parts = [c.rjust(w) if right else c.ljust(w)
@@ -221,14 +226,14 @@ def as_text(sections: list[Section]) -> str:
     parts = []
     for section in sections:
         parts.append(title(section))
-        parts += ["", *_aligned(*main_table(section))]
+        parts += ["", *aligned(*main_table(section))]
         for group in section.groups[1:]:
             parts += ["", group.replace("_", " over ") + " categories"]
-            parts += _aligned(*main_table(section, group))
+            parts += aligned(*main_table(section, group))
         column = next((c for c in section.columns if c.key == section.rank_by), None)
         if column is not None and len(section.categories) > 1:
             parts += ["", f"{short(column)} by category"]
-            parts += _aligned(*category_table(section, column))
+            parts += aligned(*category_table(section, column))
         parts += ["", *(f"note: {printable(text)}" for text in remarks(section)), ""]
     if any(section.kind == "detection" for section in sections):
         parts.append(LEGEND)
