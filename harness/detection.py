@@ -44,7 +44,8 @@ def find_score_folders(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _checked(folder: Path) -> scorefile.Scores:
+def checked(folder: Path) -> scorefile.Scores:
+    """Returns a score folder with every item sound; UserError names what is wrong with it."""
     try:
         scores = scorefile.read(folder)
     except (KeyError, TypeError, ValueError) as error:
@@ -87,7 +88,7 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
 
     Nothing is written here: a later folder may still be refused.
     """
-    scores = _checked(folder)
+    scores = checked(folder)
     dataset, _, category = scores.category.partition("/")
     measured = measure(scores)
     roots = [root for root in (data, data / category if data else None, folder) if root]

@@ -105,7 +105,8 @@ def as_latex(sections: list[Section]) -> str:
 
 CSV_COLUMNS = (
     "kind", "dataset", "category", "method", "source", "protocol", "metric", "version", "mean",
-    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best",
+    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best", "difference",
+    "interval_low", "interval_high",
 )  # fmt: skip
 
 
@@ -130,6 +131,8 @@ def as_csv(sections: list[Section]) -> str:
                         repr(cell.published.value) if cell.published else "",
                         cell.published.place if cell.published else "",
                         row.rank or "", int(top and cell.mean == tops[column.key]),
+                        "" if cell.difference is None else repr(cell.difference),
+                        *(map(repr, cell.interval) if cell.interval else ("", "")),
                     ])  # fmt: skip
     return buffer.getvalue()
 
@@ -142,6 +145,9 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         value["n"] = list(cell.n)
     if cell.published:
         value["published"] = {"value": cell.published.value, "in": cell.published.place}
+        value["difference"] = cell.difference
+    if cell.interval:
+        value["interval"] = list(cell.interval)
     return value
 
 

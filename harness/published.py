@@ -11,6 +11,7 @@ from sia_gen.core.errors import UserError
 
 FILE = MANIFESTS / "published.csv"
 COLUMNS = ("paper", "table", "dataset", "category", "method", "setting", "metric", "value")
+MEANS = frozenset({"mean", "mean_texture", "mean_object"})
 # Settings that are the papers' main protocol, not an ablation.
 MAIN_SETTINGS = frozenset({"", "images=1000;runs=3"})
 
@@ -68,7 +69,10 @@ class PublishedNumbers:
 
     def __init__(self, path: Path = FILE) -> None:
         self._values: dict[tuple[str, str, str, str], Published] = {}
+        self._categories: dict[str, set[str]] = {}
         for row in _rows(path):
+            if row["category"] not in MEANS:
+                self._categories.setdefault(_plain(row["dataset"]), set()).add(row["category"])
             column = _column(row["method"], row["metric"])
             if column is None or row["setting"] not in MAIN_SETTINGS:
                 continue
@@ -76,6 +80,10 @@ class PublishedNumbers:
             place = f"{row['paper']}, Table {row['table']}"
             value = Published(value=float(row["value"]) * column[1], place=place)
             self._values.setdefault(key, value)
+
+    def categories(self, dataset: str) -> set[str]:
+        """Returns the categories that papers give numbers for, over which their means are."""
+        return self._categories.get(_plain(dataset), set())
 
     def find(
         self, dataset: str, category: str, method: str, source: str, metric: str

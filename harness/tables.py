@@ -62,6 +62,13 @@ def number(value: float, column: Column) -> str:
     return f"{value:.4f}"
 
 
+def signed(value: float | None, column: Column) -> str:
+    """Returns a difference as shown, with its sign; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{'+' if value >= 0 else '-'}{number(abs(value), column)}"
+
+
 def spoken(cell: Cell, column: Column) -> str:
     """Returns a cell as text: value, or value ± deviation, or a dash."""
     if cell.mean is None:
@@ -115,7 +122,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
     for column in section.columns:
         heads.append(short(column))
         if column.key in published:
-            heads.append("published")
+            heads += ["published", "difference"]
     lines = []
     for row in section.rows:
         place = "" if row.rank is None else str(row.rank)
@@ -127,6 +134,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
             line.append(spoken(cell, column))
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
+                line.append(signed(cell.difference, column))
         lines.append(line)
     return heads, lines
 
