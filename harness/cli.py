@@ -15,6 +15,7 @@ from harness.cli_options import SETTINGS
 from harness.cli_quality import quality
 from harness.cli_reproduce import reproduce
 from harness.cli_submit import submit
+from harness.cli_weights import weights
 from sia_gen import __version__
 from sia_gen.core.errors import UserError, near_names, run_command
 
@@ -55,7 +56,7 @@ def group() -> None:
 
 
 for command in (
-    demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce,
+    demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce, weights,
 ):  # fmt: skip
     group.add_command(command)
 

@@ -272,8 +272,8 @@ def over_categories(found: list[Comparison]) -> list[Difference]:
         values = [next(d for d in c.differences if d.metric == name) for c in found]
         # Each category is drawn by its own seed, so that row r of one is independent of another's.
         apart = np.mean([c.replicates[name] for c in found], axis=0)
-        means = [float(np.mean([getattr(d, side) for d in values])) for side in ("a", "b")]
-        out.append(_judged(name, *means, apart))
+        a, b = (float(np.mean([getattr(d, side) for d in values])) for side in ("a", "b"))
+        out.append(_judged(name, a, b, np.asarray(apart)))
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,21 @@ import numpy as np
 from harness import bootstrap
 from harness.compare import Comparison, Difference, Flip, over_categories
 from harness.examples import colour_range, find_image, strip_of
-from harness.report import data_uri, page_environment
+from harness.report import HEADINGS, data_uri, page_environment
 from harness.tables import aligned, printable
 from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import write_bytes
 from sia_gen.core.images import Array8, read_image
+
+
+def _name(metric: str) -> str:
+    named, detail = HEADINGS.get(metric, (metric, ""))
+    return f"{named}, {detail}" if detail else named
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _shown(d: Difference) -> dict[str, Any]:
@@ -27,7 +36,7 @@ def _shown(d: Difference) -> dict[str, Any]:
         "value": f"{100 * d.value:+.2f}",
         "low": f"{100 * d.low:+.2f}",
         "high": f"{100 * d.high:+.2f}",
-        "p": f"{d.p:.3f}",
+        "p": _p(d.p),
         "clear": d.clear,
     }
 
@@ -54,7 +63,7 @@ def as_text(found: list[Comparison], notes: Iterable[str], limit: int = 10) -> s
         parts += [f"note: {name}: {reason}" for name, reason in c.undefined.items()]
         only_a, only_b = _counts(c)
         parts.append(f"images that flip: {only_a} only A judges rightly, {only_b} only B"
-                     f" (p {c.p_flips:.3f})")  # fmt: skip
+                     f" (p {_p(c.p_flips)})")  # fmt: skip
         for f in c.flips[:limit]:
             parts.append(f"  only {f.right.upper()}: {printable(f.path)} ({printable(f.defect)})")
         if len(c.flips) > limit:
@@ -90,14 +99,15 @@ def _category(c: Comparison, roots: list[Path], each: int) -> dict[str, Any]:
     return {
         "category": c.category,
         "images": c.images,
-        "differences": [_shown(d) for d in c.differences],
+        "differences": [_shown(d) | {"name": _name(d.metric)} for d in c.differences],
         "only_a": only_a,
         "only_b": only_b,
-        "flips_p": f"{c.p_flips:.3f}",
+        "flips_p": _p(c.p_flips) if c.p_flips < 0.001 else f"= {_p(c.p_flips)}",
         "flips": [
             {
                 "uri": _picture(c, f, roots),
                 "path": f.path,
+                "short": "/".join(PurePosixPath(f.path).parts[-2:]),
                 "defect": f.defect,
                 "right": f.right.upper(),
                 "share_a": f"{f.share_a:.0%}",
@@ -122,7 +132,7 @@ def write(
             b=found[0].b.name,
             replicates=bootstrap.REPLICATES,
             categories=[_category(c, roots, each) for c in found],
-            mean=[_shown(d) for d in over_categories(found)],
+            mean=[_shown(d) | {"name": _name(d.metric)} for d in over_categories(found)],
             notes=list(notes),
             version=__version__,
         )

@@ -9,8 +9,9 @@ from harness.board import Row, Section
 from harness.records import Record
 
 WIDTH, HEIGHT = 300, 232
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 14, 38
 COLOURS = 8  # line classes c0 .. c7 of the page; later lines are dashed
+Series = tuple[str, int, list[float], list[float], list[str]]  # name, place, x, y, mark texts
 
 CURVES = {
     "image_roc_max": ("Image ROC", "false-positive rate", "true-positive rate", 1.0),
@@ -85,7 +86,7 @@ def _padded(values: list[float]) -> tuple[float, float]:
 def plot(
     title: str,
     names: tuple[str, str],
-    series: list[tuple[str, int, list[float], list[float], list[str]]],
+    series: list[Series],
     xs: tuple[float, float],
     ys: tuple[float, float],
     *,
@@ -127,7 +128,7 @@ def curves(section: Section, category: str) -> list[Plot]:
     """Returns the ROC and PRO plots of a category, a line a row; rows without curves have none."""
     found = []
     for key, (title, x_name, y_name, limit) in CURVES.items():
-        series = []
+        series: list[Series] = []
         for place, row in enumerate(section.rows):
             record = first_record(row, category)
             curve = (record or {}).get("artifacts", {}).get("curves", {}).get(key)

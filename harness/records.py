@@ -47,12 +47,13 @@ _METRIC = {
         {"properties": {"value": {"type": "null"}}, "required": ["reason"]},
     ],
 }
+_PICTURE = {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"}
 _EXAMPLE = {
     "type": "object",
     "required": ["file", "path", "defect", "score", "outcome"],
     "additionalProperties": False,
     "properties": {
-        "file": {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"},
+        "file": _PICTURE,
         "path": {"type": "string"},
         "defect": {"type": "string"},
         "score": {"type": "number"},
@@ -67,7 +68,7 @@ _NEAREST = {
     "required": ["file", "synthetic", "train", "distance"],
     "additionalProperties": False,
     "properties": {
-        "file": _EXAMPLE["properties"]["file"],
+        "file": _PICTURE,
         "synthetic": _TEXT,
         "train": _TEXT,
         "distance": {"type": "number", "minimum": 0},

@@ -148,8 +148,8 @@ def area_bound(ranking: Ranking, limit: float) -> float:
 
 
 def _falling(ranking: Ranking) -> tuple[Floats, Floats, Floats, Floats]:
-    weights = ranking.weights[::-1]
-    before = np.cumsum(weights) - weights
+    weights: Floats = ranking.weights[::-1]
+    before: Floats = np.cumsum(weights) - weights
     above = ranking.above[::-1].astype(np.float64)
     return weights, before, above, ranking.not_below[::-1].astype(np.float64)
 

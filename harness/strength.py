@@ -41,7 +41,7 @@ def curve(
     """
     found = []
     for members in bins_of(strengths):
-        values = [float(strengths[i]) for i in members]  # type: ignore[arg-type]
+        values = [float(strengths[i] or 0.0) for i in members]
         point: dict[str, Any] = {
             "network": network,
             "low": min(values),

@@ -58,7 +58,8 @@ def rank_both(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> tuple[Ranking,
     scores = np.concatenate(positives)
     ranking = Ranking(scores)
     places = np.searchsorted(ranking.thresholds, scores)
-    by_region = np.bincount(places, np.concatenate(weights), minlength=len(ranking.thresholds))
+    shares = np.concatenate(weights)
+    by_region: Floats = np.bincount(places, shares, len(ranking.thresholds)).astype(np.float64)
     # Each block costs a look-up of every threshold, so a block is at least as large as those.
     enough, waiting, held = max(BLOCK, len(ranking.thresholds)), list[Array](), 0
     for map_HW, mask_HW in _images(maps, truth):

@@ -19,7 +19,8 @@ class Ranking:
 
     def __init__(self, positives: Array, weights: Floats | None = None) -> None:
         self.thresholds, inverse = np.unique(positives, return_inverse=True)
-        self.weights = np.bincount(inverse.ravel(), weights, minlength=len(self.thresholds))
+        counted = np.bincount(inverse.ravel(), weights, minlength=len(self.thresholds))
+        self.weights: Floats = counted.astype(np.float64)
         self.above = np.zeros(len(self.thresholds), dtype=np.int64)
         self.not_below = np.zeros(len(self.thresholds), dtype=np.int64)
         self.negatives = 0
@@ -30,7 +31,8 @@ class Ranking:
     ) -> Ranking:
         """Returns the ranking that counts kept elsewhere amount to, thresholds rising."""
         made = cls.__new__(cls)
-        made.thresholds, made.weights, made.negatives = thresholds, weights, negatives
+        made.thresholds, made.negatives = thresholds, negatives
+        made.weights = np.asarray(weights, dtype=np.float64)
         made.above, made.not_below = above.astype(np.int64), (above + ties).astype(np.int64)
         return made
 
