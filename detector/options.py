@@ -14,7 +14,7 @@ import yaml
 from sia_gen.core.errors import UserError, near_names
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-SOURCES = ("sdas", "noise")
+SOURCES = ("sdas", "noise", "none")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -34,6 +34,7 @@ class TrainOptions:
     seed: int = 0
     precision: str = "auto"
     holdout: float = 0.0
+    foreground: bool = True
     allow_foreign_shards: bool = False
     checkpoint_seconds: float = 120.0
     cache_gib: float = 2.0
@@ -144,6 +145,8 @@ def _coerced(value: Any, wanted: Any, where: str) -> Any:
         raise TypeError(f"{where}: unions are not options")
     if wanted is bool and isinstance(value, bool):
         return value
+    if wanted is bool and value in {"on", "off", "yes", "no"}:
+        return value in {"on", "yes"}
     if wanted is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if wanted in {int, float} and not isinstance(value, bool):

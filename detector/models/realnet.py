@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from detector.model import Detector, Inputs, Stage, TrainingSet
 from detector.nets import afs, rrs
 from detector.nets import backbone as backbones
 from detector.nets.backbone import Backbone, BackboneOptions
@@ -20,6 +22,11 @@ from detector.nets.discriminator import Discriminator
 from detector.nets.reconstruction import DOWNSAMPLING, ReconstructionUNet
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from detector.options import TrainOptions
+
+PAIRS = True
 
 # Which layers share a reconstruction network (appendix C.4): A each its own, B all one, C pairs.
 ARCHITECTURES = ("A", "B", "C")
@@ -82,20 +89,7 @@ class Options:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Losses:
-    """Eq. 6: reconstruction error summed over blocks, plus cross-entropy against the masks."""
-
-    reconstruction: Tensor
-    segmentation: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """The loss that training minimises: both parts at equal weights."""
-        return self.reconstruction + self.segmentation
-
-
-class RealNet(nn.Module):
+class RealNet(Detector):
     """The network; its backbone and its channel selection are constants of a run."""
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
@@ -162,15 +156,32 @@ class RealNet(nn.Module):
         _, logits = self.judge(self.features(images_B3HW), size)
         return logits.float().softmax(dim=1)[:, 1]
 
-    def losses(self, anomalous_A3HW: Tensor, normal: list[Tensor], masks_AHW: Tensor) -> Losses:
-        """Returns the losses of a batch whose first A images are anomalous, the rest normal.
+    def stages(self, options: TrainOptions, images: int) -> list[Stage]:
+        """Returns the one stage of Eq. 6: reconstruction and discriminator together, by Adam."""
+        total = options.total_steps(images)
+        return [
+            Stage(
+                name="joint",
+                steps=total,
+                trained=(self.reconstructions, self.rrs, self.discriminator),
+                optimizer=lambda trained: torch.optim.Adam(trained, lr=options.lr, fused=True),
+                rate=lambda done: options.rate(done, total),
+            )
+        ]
 
-        `normal` holds the selected features of all B normal images: computed once, since the
-        backbone is frozen. The normal half (A = I) needs no further pass through the backbone.
+    def constants(self, stage: str, images_B3HW: Tensor, indices_B: Tensor) -> list[Tensor]:  # noqa: ARG002
+        """Returns the selected features of normal images, float32 per block."""
+        return [f.float() for f in self.features(images_B3HW)]
+
+    def losses(self, stage: str, inputs: Inputs) -> dict[str, Tensor]:  # noqa: ARG002
+        """Returns Eq. 6: reconstruction error summed over blocks, cross-entropy against the masks.
+
+        The constants are the selected features of all B normal images. The normal half (A = I)
+        needs no further pass through the backbone.
         """
-        count = len(anomalous_A3HW)
+        count, masks_AHW, normal = len(inputs.masks_AHW), inputs.masks_AHW, inputs.constants
         size = (masks_AHW.shape[-2], masks_AHW.shape[-1])
-        changed = self.features(anomalous_A3HW)
+        changed = self.features(inputs.anomalous_A3HW)
         seen = [torch.cat([a.to(n.dtype), n[count:]]) for a, n in zip(changed, normal, strict=True)]
         restored, logits = self.judge(seen, size)
         reconstruction = sum(
@@ -183,7 +194,20 @@ class RealNet(nn.Module):
         target = torch.zeros((len(logits), *size), dtype=torch.long, device=logits.device)
         target[:count] = masks_AHW.long()
         segmentation = functional.cross_entropy(logits.float(), target)
-        return Losses(reconstruction=reconstruction, segmentation=segmentation)
+        return {"reconstruction": reconstruction, "segmentation": segmentation}
+
+    @torch.no_grad()
+    def prepare(self, training: TrainingSet, seed: int) -> dict[str, Any]:
+        """Fixes the statistics of a random backbone, the kept channels and their scales.
+
+        The fact `afs_losses` is [layer][channel] (Eq. 4, summed over batches); [] for RDR and RLPR.
+        """
+        if self.options.weights == "random":
+            backbones.calibrate(self.backbone, training.normal)
+        losses = _select(self, training, seed)
+        if self.options.standardise:
+            _standardise(self, training.normal)
+        return {"afs_losses": losses}
 
 
 def _blocks(layers: int, architecture: str) -> list[tuple[int, ...]]:
@@ -202,9 +226,9 @@ def build(options: Options, seed: int) -> RealNet:
     return _assembled(backbone, options, seed)
 
 
-def restore(options: Options, seed: int, label: str) -> RealNet:
+def restore(options: Options, seed: int, facts: dict[str, Any]) -> RealNet:
     """Returns the structure for a checkpoint's tensors, backbone included; reads no weights."""
-    backbone = backbones.empty(options.backbone_options(seed), label)
+    backbone = backbones.empty(options.backbone_options(seed), str(facts["backbone"]))
     return _assembled(backbone, options, seed)
 
 
@@ -214,30 +238,16 @@ def _assembled(backbone: Backbone, options: Options, seed: int) -> RealNet:
         return RealNet(backbone, options)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSet:
-    """What `prepare` may look at: normal training images and synthetic pairs, never test images.
-
-    Images are RGB in [0, 1]; a pair is (anomalous, normal, mask (B, 1, H, W)).
-    """
-
-    normal: Iterable[Tensor]
-    pairs: Iterable[tuple[Tensor, Tensor, Tensor]]
-
-
-@torch.no_grad()
-def prepare(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:
-    """Fixes the constants of a run: statistics of a random backbone, and the kept channels.
-
-    Returns the AFS losses, [layer][channel] (Eq. 4, summed over batches); [] for RDR and RLPR.
-    """
-    normal = list(training.normal) if model.options.standardise else training.normal
-    if model.options.weights == "random":
-        backbones.calibrate(model.backbone, normal)
-    losses = _select(model, training, seed)
-    if model.options.standardise:
-        _standardise(model, normal)
-    return losses
+def describe(options: Options) -> dict[str, Any]:
+    """Returns what a row of results must name: the parts that the paper's ablations change."""
+    return {
+        "layers": list(options.layers),
+        "channels": list(options.channels),
+        "reduction": options.reduction,
+        "rrs": options.rrs,
+        "rrs_ratio": round(options.rrs_ratio, 6),
+        "architecture": options.architecture,
+    }
 
 
 def _select(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector import batches
-from detector.batches import Batch, Batches, NoiseSource, NormalImages, SdasSource
+from detector import normals as normal_images
+from detector.batches import Batch, Batches
+from detector.normals import NormalImages
 from detector.runfolder import split_training
+from detector.source import NoiseSource, SdasSource, check_category
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pairs import Pair
@@ -17,8 +19,8 @@ from sia_gen.core.shards import find_shards
 
 
 def stream(category: Category, tars: list[Path], seed: int = 0) -> Batches:
-    normals = NormalImages(category.train, category.foreground, 32)
-    return Batches(normals, SdasSource(tars, 32), 8, seed)
+    normals = NormalImages([(category.train, category.foreground)], 32)
+    return Batches(normals, [SdasSource(tars, 32)], 8, seed)
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -84,8 +86,8 @@ def test_images_beyond_the_memory_limit_are_read_at_each_use(
         reads.append(index)
         return np.full((4, 4, 3), index, dtype=np.uint8)
 
-    monkeypatch.setattr(batches, "MEMORY_BYTES", 2 * 4 * 4 * 3)
-    pool = batches.ImagePool(read, 3, 4)
+    monkeypatch.setattr(normal_images, "MEMORY_BYTES", 2 * 4 * 4 * 3)
+    pool = normal_images.ImagePool(read, 3, 4)
     for _ in range(2):
         assert [int(pool[i][0, 0, 0]) for i in range(3)] == [0, 1, 2]
     assert reads == [0, 1, 2, 2]
@@ -93,10 +95,10 @@ def test_images_beyond_the_memory_limit_are_read_at_each_use(
 
 def test_foreign_shards_are_refused_unless_allowed(generated: Path) -> None:
     tars = find_shards(generated)
-    batches.check_category(tars, "line/stripes", allow_foreign=False)
+    check_category(tars, "line/stripes", allow_foreign=False)
     with pytest.raises(UserError, match=r"line/stripes, not of line/other.*--allow-foreign-shards"):
-        batches.check_category(tars, "line/other", allow_foreign=False)
-    batches.check_category(tars, "line/other", allow_foreign=True)
+        check_category(tars, "line/other", allow_foreign=False)
+    check_category(tars, "line/other", allow_foreign=True)
 
 
 def test_holdout_is_a_fixed_part_and_the_rest_trains(stripes: Category) -> None:
