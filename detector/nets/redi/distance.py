@@ -41,14 +41,15 @@ def normalised(x_BCHW: Tensor, how: str) -> Tensor:
 def gram_distance(a_BCN: Tensor, b_BCN: Tensor) -> Tensor:
     """Returns |A^T A - B^T B|_F^2 of each image, (B,), by the smaller of two exact forms.
 
-    With S = A + B and D = A - B it is half of <S S^T, D D^T> + tr((D S^T)^2): matrices of C x C
-    instead of N x N. Expanding the square into |A A^T|^2 and so on would lose everything to
-    cancellation where A and B are alike.
+    With S = A + B and D = A - B the difference is (S^T D + D^T S) / 2, of N x N, and its square
+    norm half of <S S^T, D D^T> + tr((D S^T)^2), of C x C. Both stay exact where A and B are alike;
+    the products of A and B themselves would lose everything to cancellation.
     """
     channels, places = a_BCN.shape[1:]
-    if channels >= places:
-        return (a_BCN.mT @ a_BCN - b_BCN.mT @ b_BCN).square().sum((1, 2))
     sums, differences = a_BCN + b_BCN, a_BCN - b_BCN
+    if channels >= places:
+        cross = sums.mT @ differences
+        return (0.5 * (cross + cross.mT)).square().sum((1, 2))
     cross = differences @ sums.mT
     first = ((sums @ sums.mT) * (differences @ differences.mT)).sum((1, 2))
     return 0.5 * (first + (cross * cross.mT).sum((1, 2))).clamp_min(0)

@@ -82,9 +82,12 @@ class Hog(nn.Module):
         rows, columns, magnitude = (
             x[:, 0, : down * cell, : across * cell] for x in (rows, columns, magnitude)
         )
-        # In double precision: at 45 or 90 degrees a pixel lies on the very border of two bins.
+        # In double precision, and exact on the diagonals: there lie the very borders of bins.
         degrees = torch.rad2deg(torch.atan2(rows.double(), columns.double()))
         degrees = torch.where(degrees < 0, degrees + 180, degrees)
+        falling = (rows < 0) != (columns < 0)
+        diagonal = (rows.abs() == columns.abs()) & (rows != 0)
+        degrees = torch.where(diagonal, 45.0 + 90.0 * falling, degrees)
         chosen = (degrees * (self.bins / 180)).long() % self.bins
         ys = torch.arange(down, device=chosen.device).repeat_interleave(cell)
         xs = torch.arange(across, device=chosen.device).repeat_interleave(cell)
