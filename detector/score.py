@@ -48,7 +48,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     inner = dict(options["options"])
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
-    unlike = {"options", "seed", *HARMLESS}
+    unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in options.items() if k not in unlike}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
@@ -66,6 +66,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "source": source,
         **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
+        "methods": facts["inputs"].get("methods", {}),
         "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
         "seed": int(options["seed"]),
         "batch": int(options["batch"]),

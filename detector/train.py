@@ -23,7 +23,7 @@ from detector.loop import Loop
 from detector.model import Detector, TrainingSet
 from detector.normals import NormalImages
 from detector.options import TrainOptions, model_options
-from detector.source import NoiseSource, SdasSource, Source
+from detector.source import sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load as load_plugin
@@ -35,14 +35,6 @@ def accelerator_for(device: str, precision: str) -> Any:
 
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
-
-
-def _sources(options: TrainOptions, task: Task) -> list[Source]:
-    if options.source == "none":
-        return []
-    if options.source == "sdas":
-        return [SdasSource(list(tars), options.resolution) for tars in task.tars]
-    return [NoiseSource() for _ in task.categories]
 
 
 @dataclass(frozen=True)
@@ -150,7 +142,7 @@ def _fit(
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
-    batches = Batches(normals, _sources(options, task), options.batch, options.seed)
+    batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
     model.to(device)
     loop = Loop(options, task.key, batches, model, folder, accelerator)
     if state is None:
