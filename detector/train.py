@@ -23,6 +23,7 @@ from detector.loop import Loop
 from detector.model import Detector, TrainingSet
 from detector.normals import NormalImages
 from detector.options import TrainOptions, model_options
+from detector.selection import calibration, looker
 from detector.source import sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
@@ -90,7 +91,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     if accelerator.is_main_process:
         with runfolder.claimed(folder, document):
             facts = _fit(*arguments)
-            held = tuple(p for _, held in splits for p in held)
+            held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
             kind, paths = (
                 ("held-out", held)
                 if held
@@ -144,7 +145,8 @@ def _fit(
     normals = NormalImages(parts, options.resolution)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
     model.to(device)
-    loop = Loop(options, task.key, batches, model, folder, accelerator)
+    look = looker(options, task, splits, device)
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look)
     if state is None:
         loop.facts["backbone"] = model.backbone.label
         loop.facts["backbone_sha256"] = model.backbone.state_sha256()

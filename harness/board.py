@@ -63,7 +63,14 @@ class Row:
     def name(self) -> str:
         """What the row is called: the method, and the source where it has one of its own."""
         own = self.source not in {"none", self.method}
-        return f"{self.method} + {self.source}" if own else self.method
+        name = f"{self.method} + {self.source}" if own else self.method
+        return name + self.label
+
+    @property
+    def label(self) -> str:
+        """What must stand in each table beside a method whose checkpoint the test set chose."""
+        chosen = self.protocol.get("checkpoint_rule") == "best-on-test"
+        return " [best-on-test]" if chosen else ""
 
 
 @dataclass(kw_only=True)
