@@ -63,8 +63,7 @@ class Row:
     def name(self) -> str:
         """What the row is called: the method, and the source where it has one of its own."""
         own = self.source not in {"none", self.method}
-        name = f"{self.method} + {self.source}" if own else self.method
-        return name + self.label
+        return f"{self.method} + {self.source}" if own else self.method
 
     @property
     def label(self) -> str:
