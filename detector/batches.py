@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.normals import NormalImages
-from detector.source import Source
+from sia_gen.core.context import Method
 from sia_gen.core.images import Array8, Mask
 from sia_gen.core.pairs import Pair
 from sia_gen.core.seeds import generator
@@ -32,7 +32,7 @@ class Batches:
     """The stream of training batches. Any batch can be asked for at any time, in any process."""
 
     def __init__(
-        self, normals: NormalImages, sources: Sequence[Source], size: int, seed: int
+        self, normals: NormalImages, sources: Sequence[Method], size: int, seed: int
     ) -> None:
         """Takes a source for each category of the images, or none at all: no pairs then."""
         self.normals, self.sources, self.size, self.seed = normals, sources, size, seed

@@ -54,7 +54,8 @@ def group() -> None:
 @click.option("--shards", type=click.Path(path_type=Path), help="Run folder of `sia-gen run`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
-@click.option("--source", help="What makes the anomalies: sdas (shards) or noise.")
+@click.option("--source", help="A synthesis method, or a mixture: sdas:0.5,dtd:0.5.")
+@click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
 @click.option("--weights", help="A file, pretrained[:TAG] (timm's download), or random.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
@@ -67,6 +68,8 @@ def group() -> None:
 @click.option("--seed", type=int, help="Everything random follows from it.")
 @click.option("--precision", help="auto, fp32, bf16 or fp16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--protocol", help="Which step's weights: last, held-out or best-on-test.")
+@click.option("--patience", type=int, help="Stop after so many looks without a better one.")
 @click.option("--holdout", type=float, help="Share of normal images kept out for the threshold.")
 @click.option("--multi-class", is_flag=True, help="One model for all categories together.")
 @click.option("--allow-foreign-shards", is_flag=True, help="Take shards of other categories.")
@@ -92,7 +95,7 @@ def train(
     from detector import device as devices
     from detector import models, runfolder
     from detector.options import parse_settings, resolve
-    from detector.source import check_category
+    from detector.source import check_category, needs_shards
     from detector.task import single, together
     from sia_gen.core.dataset import open_dataset
     from sia_gen.core.plugins import load
@@ -100,6 +103,8 @@ def train(
     from sia_gen.core.shards import find_shards
 
     asked = {k: v for k, v in given.items() if v is not None and v is not False}
+    if "textures" in asked:
+        asked["dtd.textures"] = asked.pop("textures")
     asked |= parse_settings(settings)
     name = str(asked.get("model", read_recipe(recipe, "detector").get("model", "realnet")))
     plugin = load(models, name)
@@ -112,7 +117,7 @@ def train(
     if (options.source == "none") == plugin.PAIRS:
         takes = "needs a source of anomalous pairs" if plugin.PAIRS else "takes no source but none"
         raise UserError(f"source {options.source}: model {name} {takes}; give another --source")
-    if options.source == "sdas" and shards is None:
+    if needs_shards(options.source) and shards is None:
         raise UserError(
             "source sdas needs --shards with a run folder of `sia-gen run` (or give --source noise)"
         )
@@ -120,7 +125,7 @@ def train(
     tasks = []
     for one in categories:
         tars: list[Path] = []
-        if options.source == "sdas" and shards is not None:
+        if needs_shards(options.source) and shards is not None:
             foreign = options.allow_foreign_shards
             named = shards.is_file()
             tars = find_shards(shards, None if foreign or named else one.key)

@@ -52,6 +52,7 @@ def describe(facts: dict[str, Any]) -> str:
         f" (shards {inputs['shards_sha256'][:16]}), seed {options['seed']}",
         "training": f"{facts['step']} steps of {options['batch']}, {facts['seconds']:.0f} s,"
         f" {facts['pairs_per_second']} pairs/s, {facts['precision']} on {facts['device']}",
+        "weights of": f"step {facts['chosen']['step']}, rule {facts['chosen']['rule']}",
         "last loss": ", ".join(f"{n} {v:.4f}" for n, v in zip(names, last, strict=False)),
         "threshold from": f"{len(reference['score_max'])} {reference['images']} normal images",
         "file": f"{runfolder.WEIGHTS}, {facts['bytes'] / 1e6:.1f} MB, sha256"

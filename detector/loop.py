@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from detector.progress import Progress
 from sia_gen.core.errors import DivergedError, UserError
 
 CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
+LOOKS = 20  # at the model in a whole training where a protocol chooses among its steps
 
 
 class Objective(nn.Module):
@@ -55,7 +57,9 @@ class Loop:
         model: Detector,
         folder: Path,
         accelerator: Any,
+        look: Callable[[Detector], float] | None = None,
     ) -> None:
+        """Takes what judges the model while it trains; without, the last weights are kept."""
         self.options, self.key, self.batches, self.model = options, key, batches, model
         self.folder, self.accelerator = folder, accelerator
         self.stages = model.stages(options, len(batches.normals))
@@ -64,6 +68,10 @@ class Loop:
         self.parameters = sum(p.numel() for p in _parameters(*self.stages))
         self._clock = self._saved = time.monotonic()
         self._loaded: dict[str, Any] = {}
+        self._judge, self._best = look, dict[str, Tensor]()
+        self._every = options.look_every or -(-self.stages[-1].steps // LOOKS)
+        self._every = -(-self._every // CHECK_EVERY) * CHECK_EVERY
+        self.facts["chosen"] = {"rule": options.protocol, "step": 0, "merit": None, "looks": []}
         if options.batch < accelerator.num_processes:
             raise UserError(
                 f"batch {options.batch} cannot be shared by {accelerator.num_processes} processes:"
@@ -73,7 +81,7 @@ class Loop:
     def resume(self, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
         """Takes over a saved state."""
         self.model.load_state_dict(tensors["model"])
-        self.facts, self._loaded = facts, tensors
+        self.facts, self._loaded, self._best = facts, tensors, tensors["best"]
 
     def run(self) -> None:
         """Trains to the last step."""
@@ -86,11 +94,15 @@ class Loop:
             shown=self.accelerator.is_main_process,
         )
         for stage in self.stages:
-            if self.facts["step"] < first + stage.steps:
+            if self.facts["step"] < first + stage.steps and not self._is_enough():
                 self._stage(stage, first, progress)
             first += stage.steps
         progress.close()
         self._check_weights()
+        if self._judge is None:
+            self.facts["chosen"]["step"] = self.facts["step"]
+        elif self._best:
+            self.model.load_state_dict(self._best)
 
     def _stage(self, stage: Stage, first: int, progress: Progress) -> None:
         model, accelerator = self.model, self.accelerator
@@ -129,9 +141,13 @@ class Loop:
                 continue
             names = accelerator.unwrap_model(objective).names
             self.facts["parts"][stage.name] = names
-            self._look(step, torch.stack(window).mean(dim=0), progress)
+            self._check_loss(step, torch.stack(window).mean(dim=0), progress)
             window = []
+            if stage is self.stages[-1] and (not (step - first) % self._every or step == last):
+                self._compare(step, stage)
             self._save_if_due(step, optimizer)
+            if self._is_enough():
+                break
 
     def _forward(self, objective: nn.Module, batch: Batch, constants: Constants) -> Tensor:
         device = self.accelerator.device
@@ -143,8 +159,8 @@ class Loop:
         )
         return losses
 
-    def _look(self, step: int, means: Tensor, progress: Progress) -> None:
-        # One look for all ranks: a loss that is not finite anywhere stops everyone together.
+    def _check_loss(self, step: int, means: Tensor, progress: Progress) -> None:
+        # Once for all ranks: a loss that is not finite anywhere stops everyone together.
         values = self.accelerator.reduce(means, "mean").tolist()
         if not np.isfinite(values).all():
             raise self._diverged(step, f"the loss is {sum(values)}")
@@ -155,6 +171,30 @@ class Loop:
         self._clock = now
         self.facts["step"] = step
 
+    def _compare(self, step: int, stage: Stage) -> None:
+        if self._judge is None:
+            return
+        value = 0.0
+        if self.accelerator.is_main_process:
+            self.model.eval()
+            value = self._judge(self.model)
+            for module in stage.trained:
+                module.train()
+        found = torch.tensor(value, device=self.accelerator.device, dtype=torch.float32)
+        value = float(self.accelerator.reduce(found, "sum"))
+        chosen = self.facts["chosen"]
+        chosen["looks"].append([step, round(value, 6)])
+        if chosen["merit"] is None or value > chosen["merit"]:
+            chosen["step"], chosen["merit"] = step, value
+            state = self.model.state_dict()
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def _is_enough(self) -> bool:
+        """Returns whether the last `patience` looks were none better than one before them."""
+        chosen, patience = self.facts["chosen"], self.options.patience
+        since = sum(step > chosen["step"] for step, _ in chosen["looks"])
+        return self._judge is not None and 0 < patience <= since
+
     def _save_if_due(self, step: int, optimizer: Any) -> None:
         late = time.monotonic() - self._saved >= self.options.checkpoint_seconds
         due = torch.tensor(float(late), device=self.accelerator.device)
@@ -163,6 +203,7 @@ class Loop:
         self._check_weights()
         if self.accelerator.is_main_process:
             tensors = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+            tensors["best"] = self._best
             if self.accelerator.scaler is not None:
                 tensors["scaler"] = self.accelerator.scaler.state_dict()
             checkpoint.save_state(self.folder, step, tensors, self.facts)

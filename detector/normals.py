@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sia_gen.core import foreground
+from sia_gen.core.context import ImagePool
 from sia_gen.core.images import Array8, Mask, read_image
 from sia_gen.core.seeds import derive_seed
 
-MEMORY_BYTES = 4 << 30  # decoded images kept in memory; beyond, images are decoded at each use
-
-
-class ImagePool:
-    """Images by index, uint8 (R, R, 3), decoded once and kept while they fit in memory."""
-
-    def __init__(self, read: Callable[[int], Array8], count: int, resolution: int) -> None:
-        self._read = read
-        self._count = count
-        self._kept: dict[int, Array8] = {}
-        self._room = MEMORY_BYTES // (resolution * resolution * 3)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Array8:
-        image = self._kept.get(index)
-        if image is None:
-            image = self._read(index)
-            if len(self._kept) < self._room:
-                self._kept[index] = image
-        return image
+MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
 
 class NormalImages:
@@ -46,7 +26,7 @@ class NormalImages:
         self._rules = tuple(rule for paths, rule in parts for _ in paths)
         self._part = tuple(i for i, (paths, _) in enumerate(parts) for _ in paths)
         paths = self.paths
-        self._images = ImagePool(lambda i: read_image(paths[i], resolution), len(paths), resolution)
+        self._images = ImagePool(lambda i: read_image(paths[i], resolution), len(paths), MEMORY)
         self._foregrounds: dict[int, Mask] = {}
 
     def __len__(self) -> int:
@@ -55,6 +35,10 @@ class NormalImages:
     def part(self, index: int) -> int:
         """Returns which category image `index` belongs to."""
         return self._part[index]
+
+    def of_part(self, part: int) -> range:
+        """Returns the indices of one category's images."""
+        return range(self._part.index(part), self._part.index(part) + self._part.count(part))
 
     def image(self, index: int) -> Array8:
         """Returns image `index`, uint8 (R, R, 3)."""

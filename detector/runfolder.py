@@ -18,6 +18,7 @@ from typing import Any
 
 from detector.normals import is_held_out
 from detector.options import HARMLESS, TrainOptions
+from detector.source import identity
 from detector.task import Task
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import LockedError, UserError
@@ -123,6 +124,7 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
         else "whole",
         "shards_sha256": hash_shards(tars) if tars else "none",
         "synthesis": _synthesis(tars),
+        "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
     return {

@@ -48,7 +48,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     inner = dict(options["options"])
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
-    unlike = {"options", "seed", *HARMLESS}
+    unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in options.items() if k not in unlike}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
@@ -57,7 +57,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "detector": str(options["model"]),
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
-        "checkpoint_rule": "last",
+        "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
         "checkpoint_sha256": str(facts["sha256"]),
         "image_scores": ["max", "avgpool16_max"],
         "resolution": int(options["resolution"]),
@@ -66,6 +66,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "source": source,
         **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
+        "methods": facts["inputs"].get("methods", {}),
         "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
         "seed": int(options["seed"]),
         "batch": int(options["batch"]),
@@ -151,6 +152,7 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
     protocol["run"] = {
         "test_sha256": _hash_test(category),
         "steps": int(facts["step"]),
+        "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
         "train_seconds": round(float(facts["seconds"]), 1),
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
         "scoring_device": device.type,

@@ -1,69 +1,116 @@
-"""What makes anomalous pairs out of normal images while a detector is trained.
+"""What makes anomalous pairs while a detector is trained: a synthesis method, or a mixture.
 
-`sdas` takes synthetic images from shards and blends them in through Perlin masks (RealNet, Eq. 3);
-`noise` draws rectangles of plain Gaussian noise, the trivial rival any synthesis has to beat.
+`sdas` names one method of sia_gen/methods, `sdas:0.5,dtd:0.5` a mixture: each pair is made by one
+of them, drawn by these weights. `none` is for detectors that are trained on normal images alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from detector.normals import ImagePool
+from detector.mixture import NONE, parse
+from detector.normals import NormalImages
+from detector.options import TrainOptions, model_options
+from detector.task import Task
+from sia_gen import methods
+from sia_gen.core.context import Context, Method
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, resize_image
-from sia_gen.core.pairs import OPACITY_SDAS, Pair, blend, make_pair
-from sia_gen.core.shards import ShardReader, read_record
+from sia_gen.core.images import Array8, Mask, is_image_name
+from sia_gen.core.pairs import Pair
+from sia_gen.core.plugins import load
+from sia_gen.core.provenance import hash_options
+from sia_gen.core.seeds import derive_seed
+from sia_gen.core.shards import read_record
 
 
-class Source(Protocol):
-    """What makes anomalous pairs out of normal images."""
+class Mixture:
+    """Makes each pair by one of several methods, drawn by their weights."""
 
-    name: str
+    def __init__(self, made: list[Method], weights: list[float]) -> None:
+        self.made, self.weights = made, np.cumsum(weights)
+        self.name = ",".join(method.name for method in made)
 
     def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
-        """Returns one pair; its mask lies inside the region and may come out empty."""
-        ...
+        """Returns one pair of the method that the first number drawn decides on."""
+        chosen = int(np.searchsorted(self.weights, rng.random() * self.weights[-1], side="right"))
+        return self.made[min(chosen, len(self.made) - 1)].pair(normal, region, rng)
 
 
-class SdasSource:
-    """Synthetic images of finished shards, blended in through Perlin masks (RealNet, Eq. 3)."""
+def _build(options: TrainOptions, context: Context) -> Method:
+    weights = parse(options.source)
+    made: list[Method] = []
+    for name in weights:
+        module = load(methods, name)
+        own = model_options(module.Options, options.methods.get(name, {}))
+        made.append(module.build(own, context))
+    return made[0] if len(made) == 1 else Mixture(made, list(weights.values()))
 
-    name = "sdas"
 
-    def __init__(self, tars: list[Path], resolution: int) -> None:
-        reader = ShardReader(tars)
-        self._images = ImagePool(
-            lambda i: resize_image(reader.image(i), resolution), len(reader), resolution
+def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
+    """Returns which synthetic images and textures a side may use, by the hash of their names.
+
+    Without a held-out protocol training may use all of them.
+    """
+    if options.protocol != "held-out":
+        return lambda _: True
+    return lambda key: (derive_seed("synthetic", key) / 2**63 < options.holdout) == held
+
+
+def sources(
+    options: TrainOptions, task: Task, normals: NormalImages, *, held: bool = False
+) -> list[Method]:
+    """Returns a method for each category of a task, whose normal images are `normals`."""
+    if options.source == NONE:
+        return []
+    found = []
+    for part, category in enumerate(task.categories):
+        own = normals.of_part(part)
+
+        def image(i: int, own: range = own) -> Array8:
+            return normals.image(own[i])
+
+        def foreground(i: int, own: range = own) -> Mask:
+            return normals.foreground(own[i])
+
+        context = Context(
+            resolution=options.resolution,
+            category=category.key,
+            kind=category.kind,
+            normals=len(own),
+            image=image,
+            foreground=foreground,
+            shards=task.tars[part],
+            takes=held_out_rule(options, held),
         )
-
-    def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
-        """Returns a pair with a random synthetic image and an opacity uniform in [0.5, 1]."""
-        synthetic = self._images[int(rng.integers(len(self._images)))]
-        return make_pair(normal, synthetic, region, OPACITY_SDAS, rng)
+        found.append(_build(options, context))
+    return found
 
 
-class NoiseSource:
-    """Rectangles of plain Gaussian noise: no synthesis at all, the row to be compared with."""
+def needs_shards(text: str) -> bool:
+    """Returns whether a source takes synthetic images from shards."""
+    return "sdas" in parse(text)
 
-    name = "noise"
-    sides = (0.1, 0.4)  # of a rectangle, as shares of the image's side
-    mean, deviation = 128.0, 50.0  # grey levels of the noise
 
-    def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
-        """Returns a pair with one noise rectangle and an opacity uniform in [0.5, 1]."""
-        size = normal.shape[0]
-        height, width = np.maximum(1, np.rint(rng.uniform(*self.sides, 2) * size)).astype(int)
-        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
-        mask = np.zeros((size, size), dtype=np.bool_)
-        mask[top : top + height, left : left + width] = True
-        mask &= region
-        noise = rng.normal(self.mean, self.deviation, normal.shape)
-        patch = np.clip(np.rint(noise), 0, 255).astype(np.uint8)
-        opacity = float(rng.uniform(*OPACITY_SDAS))
-        return Pair(image=blend(normal, patch, mask, opacity), normal=normal, mask=mask)
+def identity(options: TrainOptions) -> dict[str, Any]:
+    """Returns what a source's methods do, without the places of files: textures by their hash."""
+    found = {}
+    for name, own in options.methods.items():
+        found[name] = dict(own)
+        if own.get("textures"):
+            found[name]["textures"] = _hash_listing(Path(str(own["textures"])))
+    return found
+
+
+def _hash_listing(folder: Path) -> str:
+    """Returns the hash of the names and sizes of the images below a folder."""
+    if not folder.is_dir():
+        raise UserError(f"textures {folder} is no folder: give the folder of DTD's images")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_image_name(p))
+    return hash_options([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in files])
 
 
 def check_category(tars: list[Path], category: str, *, allow_foreign: bool) -> None:

@@ -23,7 +23,8 @@ from detector.loop import Loop
 from detector.model import Detector, TrainingSet
 from detector.normals import NormalImages
 from detector.options import TrainOptions, model_options
-from detector.source import NoiseSource, SdasSource, Source
+from detector.selection import calibration, looker
+from detector.source import sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load as load_plugin
@@ -35,14 +36,6 @@ def accelerator_for(device: str, precision: str) -> Any:
 
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
-
-
-def _sources(options: TrainOptions, task: Task) -> list[Source]:
-    if options.source == "none":
-        return []
-    if options.source == "sdas":
-        return [SdasSource(list(tars), options.resolution) for tars in task.tars]
-    return [NoiseSource() for _ in task.categories]
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     if accelerator.is_main_process:
         with runfolder.claimed(folder, document):
             facts = _fit(*arguments)
-            held = tuple(p for _, held in splits for p in held)
+            held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
             kind, paths = (
                 ("held-out", held)
                 if held
@@ -150,9 +143,10 @@ def _fit(
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
-    batches = Batches(normals, _sources(options, task), options.batch, options.seed)
+    batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
     model.to(device)
-    loop = Loop(options, task.key, batches, model, folder, accelerator)
+    look = looker(options, task, splits, device)
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look)
     if state is None:
         loop.facts["backbone"] = model.backbone.label
         loop.facts["backbone_sha256"] = model.backbone.state_sha256()

@@ -19,7 +19,7 @@ from detector.nets import afs, rrs
 from detector.nets import backbone as backbones
 from detector.nets.backbone import Backbone, BackboneOptions
 from detector.nets.discriminator import Discriminator
-from detector.nets.reconstruction import DOWNSAMPLING, ReconstructionUNet
+from detector.nets.reconstruction import KINDS, PlainNetwork, ReconstructionUNet
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
 
@@ -36,21 +36,23 @@ ARCHITECTURES = ("A", "B", "C")
 class Options:
     """The parts of a RealNet; the defaults are the paper's.
 
-    `channels` are the kept dimensions m_k of each layer. `standardise` divides kept features by
-    their standard deviation over normal images, so that Eq. 5 weighs the channels alike: some
-    backbones (MobileNetV2) have linear features of very unlike scales.
+    `channels` are the kept dimensions m_k of each layer, or shares of the layer's own below 1 (one
+    share serves all layers). `reconstruction` is the paper's unet, or plain. `standardise` divides
+    kept features by their standard deviation over normal images, so that Eq. 5 weighs the channels
+    alike: some backbones (MobileNetV2) have linear features of very unlike scales.
     """
 
     backbone: str = "wide_resnet50_2"
     weights: str = "pretrained"
     layers: tuple[int, ...] = (1, 2, 3, 4)
-    channels: tuple[int, ...] = (256, 512, 512, 256)
+    channels: tuple[float, ...] = (256, 512, 512, 256)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     reduction: str = "afs"
     afs_batches: int = 64
     standardise: bool = False
     architecture: str = "A"
+    reconstruction: str = "unet"
     unet_blocks: int = 2
     unet_attention: bool = True
     rrs: str = "max&avg"
@@ -62,16 +64,25 @@ class Options:
             ("reduction", self.reduction, afs.MODES),
             ("rrs", self.rrs, rrs.MODES),
             ("architecture", self.architecture, ARCHITECTURES),
+            ("reconstruction", self.reconstruction, KINDS),
         ):
             if value not in known:
                 raise UserError(f"{option} {value!r} is not one of {', '.join(known)}")
-        if not self.layers or len(self.layers) != len(self.channels):
+        channels = self.channels
+        if len(channels) == 1 and 0 < channels[0] < 1:
+            channels = channels * len(self.layers)
+        if not self.layers or len(self.layers) != len(channels):
             raise UserError(
-                f"channels {list(self.channels)} and layers {list(self.layers)} differ in number:"
-                " give one channel dimension for each layer"
+                f"channels {list(channels)} and layers {list(self.layers)} differ in number:"
+                " give one channel dimension for each layer, or one share below 1 for all"
             )
-        if min(self.channels) < 2:
-            raise UserError(f"channels {list(self.channels)}: each must be at least 2")
+        if any(not (0 < c < 1 or (c >= 2 and c == int(c))) for c in channels):
+            raise UserError(
+                f"channels {list(channels)}: each must be a whole number of at least 2, or a share"
+                " of the layer's channels between 0 and 1"
+            )
+        whole = tuple(int(c) if c >= 1 else c for c in channels)
+        object.__setattr__(self, "channels", whole)
         if not 0 < self.rrs_ratio <= 1:
             raise UserError(f"rrs_ratio {self.rrs_ratio} is not in (0, 1]")
         if self.afs_batches < 1 or self.unet_blocks < 1:
@@ -96,35 +107,40 @@ class RealNet(Detector):
         super().__init__()
         self.backbone = backbone
         self.options = options
-        for layer, have, keep in zip(
-            options.layers, backbone.channels, options.channels, strict=True
-        ):
+        self.kept = [
+            int(c) if c >= 1 else max(2, round(have * c))
+            for c, have in zip(options.channels, backbone.channels, strict=True)
+        ]
+        for layer, have, keep in zip(options.layers, backbone.channels, self.kept, strict=True):
             if keep > have:
                 raise UserError(
-                    f"channels {list(options.channels)}: layer {layer} of {options.backbone} has"
+                    f"channels {self.kept}: layer {layer} of {options.backbone} has"
                     f" only {have} channels (all: {backbone.channels})"
                 )
         self.blocks = _blocks(len(options.layers), options.architecture)
         self.reductions = nn.ModuleList(
             afs.Reduction(have, keep, options.reduction)
-            for have, keep in zip(backbone.channels, options.channels, strict=True)
+            for have, keep in zip(backbone.channels, self.kept, strict=True)
         )
-        widths = [sum(options.channels[i] for i in block) for block in self.blocks]
+        widths = [sum(self.kept[i] for i in block) for block in self.blocks]
         self.reconstructions = nn.ModuleList(
-            ReconstructionUNet(width, options.unet_blocks, options.unet_attention)
+            PlainNetwork(width)
+            if options.reconstruction == "plain"
+            else ReconstructionUNet(width, options.unet_blocks, options.unet_attention)
             for width in widths
         )
         self.rrs = rrs.ResidualSelection(sum(widths), options.rrs_ratio, options.rrs)
         self.discriminator = Discriminator(self.rrs.outputs)
 
     def check_resolution(self, resolution: int) -> None:
-        """Raises UserError where a block's feature map cannot be halved twice and doubled back."""
-        for block in self.blocks:
+        """Raises UserError where a block's feature map cannot be halved and doubled back."""
+        for block, net in zip(self.blocks, self.reconstructions, strict=True):
             stride = self.backbone.strides[block[0]]
-            if resolution % (stride * DOWNSAMPLING):
+            least = stride * int(net.downsampling)  # type: ignore[arg-type]
+            if resolution % least:
                 raise UserError(
                     f"resolution {resolution} does not suit a feature layer of stride {stride}:"
-                    f" give a multiple of {stride * DOWNSAMPLING}, or leave out the deepest layer"
+                    f" give a multiple of {least}, or leave out the deepest layer"
                     f" (layers {list(self.options.layers)})"
                 )
 
@@ -247,6 +263,7 @@ def describe(options: Options) -> dict[str, Any]:
         "rrs": options.rrs,
         "rrs_ratio": round(options.rrs_ratio, 6),
         "architecture": options.architecture,
+        "reconstruction": options.reconstruction,
     }
 
 
@@ -272,7 +289,7 @@ def _select(model: RealNet, training: TrainingSet, seed: int) -> list[list[float
 
 
 def _standardise(model: RealNet, normal: Iterable[Tensor]) -> None:
-    sums = [torch.zeros(3, keep, dtype=torch.float64) for keep in model.options.channels]
+    sums = [torch.zeros(3, keep, dtype=torch.float64) for keep in model.kept]
     for images in normal:
         for total, layer, x in zip(sums, model.reductions, model.layers(images), strict=True):
             kept = layer(x).double().cpu()
