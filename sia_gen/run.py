@@ -116,7 +116,7 @@ def prepare(options: RunOptions) -> Prepared:
         model=model,
         facts={
             "options": asdict(options),
-            "data": str(dataset.root),
+            "data": dataset.origin,
             "model": {
                 "name": options.model,
                 "located": model,
