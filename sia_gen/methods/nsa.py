@@ -27,6 +27,8 @@ TRIES = 200  # for a patch on the object, and for a place for it
 MIN_AREA = 50  # pixels at 256 x 256: a smaller patch is not blended
 CLONES = ("auto", "normal", "mixed")
 
+VERSION = 1  # raise it when the same options and generator would give other pairs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
