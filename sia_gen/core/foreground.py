@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8, Mask, read_mask
@@ -27,9 +26,13 @@ def to_gray(image_HWC: Array8) -> Array8:
     return np.asarray(Image.fromarray(image_HWC).convert("L"))
 
 
+def _histogram(gray: Array8) -> npt.NDArray[np.float64]:
+    return np.array(Image.fromarray(gray).histogram(), dtype=np.float64)
+
+
 def otsu(gray: Array8) -> int:
     """Returns Otsu's threshold: values above it are the bright side. 0..255."""
-    counts = np.bincount(gray.ravel(), minlength=256).astype(np.float64)
+    counts = _histogram(gray)
     below = np.cumsum(counts)
     total_below = np.cumsum(counts * np.arange(256))
     above = below[-1] - below
@@ -47,7 +50,7 @@ def triangle(gray: Array8) -> int:
     It is the value next to the one that lies farthest below the line from the histogram's peak to
     the empty value beyond its longer tail.
     """
-    counts = np.bincount(gray.ravel(), minlength=256).astype(np.float64)
+    counts = _histogram(gray)
     used = np.flatnonzero(counts)
     low, high, peak = max(int(used[0]) - 1, 0), min(int(used[-1]) + 1, 255), int(counts.argmax())
     flipped = peak - low < high - peak  # the longer tail is to the right
@@ -82,11 +85,26 @@ def _auto(image_HWC: Array8) -> Mask:
     return mask if mask.mean() > 0.02 else whole
 
 
-def _filtered(flags: Array8, size: int, *, grow: bool, origin: int) -> Array8:
-    filtered = ndimage.maximum_filter1d if grow else ndimage.minimum_filter1d
+def _filtered(mask: Mask, size: int, *, grow: bool, before: int) -> Mask:
+    """Returns the maximum (or minimum) over a square that reaches `before` pixels up and left.
+
+    Windows are put together from windows of half their length, so that the cost hardly depends on
+    their size. The border is mirrored.
+    """
+    combine = np.logical_or if grow else np.logical_and
     for axis in (0, 1):
-        flags = filtered(flags, size, axis=axis, origin=origin)
-    return flags
+        count = mask.shape[axis]
+        pads = [(0, 0), (0, 0)]
+        pads[axis] = (before, size - 1 - before)
+        window, length = np.pad(mask, pads, mode="symmetric"), 1
+        if axis == 1:
+            window = window.T
+        while length < size:
+            step = min(length, size - length)
+            window = combine(window[: len(window) - step], window[step:])
+            length += step
+        mask = window[:count] if axis == 0 else np.ascontiguousarray(window[:count].T)
+    return mask
 
 
 def _morphology(mask: Mask, close: int, opened: int) -> Mask:
@@ -95,14 +113,13 @@ def _morphology(mask: Mask, close: int, opened: int) -> Mask:
     The border is mirrored, as scikit-image does, whose results these are.
     """
     scale = mask.shape[0] / RULE_SIZE
-    flags = mask.astype(np.uint8)
     for size, grow in ((round(close * scale), True), (round(opened * scale), False)):
         if size > 1:
             # An even square has no middle: the second filter reaches as far to one side as the
             # first to the other, so that nothing moves.
-            flags = _filtered(flags, size, grow=grow, origin=size % 2 - 1)
-            flags = _filtered(flags, size, grow=not grow, origin=0)
-    return flags.astype(np.bool_)
+            mask = _filtered(mask, size, grow=grow, before=(size - 1) // 2)
+            mask = _filtered(mask, size, grow=not grow, before=size // 2)
+    return mask
 
 
 def _from_folder(folder: Path, path: Path | None, size: int) -> Mask:

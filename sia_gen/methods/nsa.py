@@ -25,6 +25,7 @@ from sia_gen.core.pairs import Pair
 GAMMA_SHAPE, GAMMA_SCALE, GAMMA_START = 2.0, 0.05, 0.03  # half-widths, as shares of the side
 TRIES = 200  # for a patch on the object, and for a place for it
 MIN_AREA = 50  # pixels at 256 x 256: a smaller patch is not blended
+MARGIN = 3  # pixels round a patch that keep the gradients of what they cover
 CLONES = ("auto", "normal", "mixed")
 
 VERSION = 1  # raise it when the same options and generator would give other pairs
@@ -237,9 +238,8 @@ class Nsa:
                 break
         else:
             return image
-        blended = poisson.clone(
-            image[box], patch, np.ones((height, width), np.bool_), mixed=row.mixed
-        )
+        whole = np.ones((height, width), np.bool_)
+        blended = poisson.clone(image[box], patch, whole, mixed=row.mixed, margin=MARGIN)
         result = image.copy()
         result[box] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
         placed[box] |= covered
