@@ -159,7 +159,8 @@ def prepare(options: SynthesisOptions) -> Prepared:
     made = make_options(module.Options, dict(options.settings), f"method {options.method}")
     out = _checked_output(options.out)
     dataset = open_dataset(options.data)
-    run_folder.require_apart(out, dataset.root)
+    for root in dataset.roots:
+        run_folder.require_apart(out, root)
     tasks: list[Task] = []
     facts: dict[str, Any] = {}
     for category in dataset.select(options.categories):

@@ -86,6 +86,12 @@ class Dataset:
     layout: str = "mvtec"
     origin: str = ""
     usual: tuple[Category, ...] = ()  # what `all` means in a set; empty: every category
+    members: tuple[Path, ...] = ()  # the roots of a set's datasets
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders (or lists) that hold the data, in which nothing may be written."""
+        return self.members or (self.root,)
 
     def select(self, patterns: str) -> tuple[Category, ...]:
         """Returns the categories that match: `all`, names and globs, separated by commas.

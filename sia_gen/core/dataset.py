@@ -177,6 +177,7 @@ def _together(opened: list[Dataset], root: Path) -> Dataset:
         layout="set",
         origin=",".join(dataset.origin for dataset in opened),
         usual=tuple(c for c in categories if c.dataset in sia),
+        members=tuple(root for dataset in opened for root in dataset.roots),
     )
 
 

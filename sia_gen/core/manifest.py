@@ -18,6 +18,7 @@ from sia_gen.core.errors import UserError
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 DATASETS = MANIFESTS / "datasets"
+ENOUGH = 6  # categories by whose names alone a folder is recognised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def recognise(folder_names: Iterable[str], categories: Iterable[str]) -> Manifes
     """Returns the manifest of a folder with these names and categories, or None.
 
     A name counts where at least one category is the manifest's; the categories alone count where
-    they are all of the manifest's and nothing else.
+    they are all of the manifest's, nothing else, and too many to be there by chance.
     """
     found = set(categories)
     for name in folder_names:
@@ -89,6 +90,6 @@ def recognise(folder_names: Iterable[str], categories: Iterable[str]) -> Manifes
             return manifest
     for name in manifest_names():
         manifest = load_manifest(name)
-        if manifest and found == set(manifest.categories):
+        if manifest and len(found) >= ENOUGH and found == set(manifest.categories):
             return manifest
     return None
