@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector import models, runfolder
+from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.files import TEMPORARY_PREFIX, new_folder, read_json, write_bytes, write_json
@@ -42,7 +43,7 @@ def publish(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
 class Trained:
     """A trained network in eval mode, its training options, and the facts of its checkpoint."""
 
-    model: nn.Module
+    model: Detector
     options: TrainOptions
     facts: dict[str, Any]
 
@@ -83,7 +84,7 @@ def load(folder: Path, device: torch.device) -> Trained:
     options = restored(facts["options"])
     plugin = load_plugin(models, options.model)
     inner = model_options(plugin.Options, options.options)
-    model: nn.Module = plugin.restore(inner, options.seed, facts["backbone"])
+    model: Detector = plugin.restore(inner, options.seed, facts)
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

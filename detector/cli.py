@@ -54,7 +54,8 @@ def group() -> None:
 @click.option("--shards", type=click.Path(path_type=Path), help="Run folder of `sia-gen run`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
-@click.option("--source", help="What makes the anomalies: sdas (shards) or noise.")
+@click.option("--source", help="A synthesis method, or a mixture: sdas:0.5,dtd:0.5.")
+@click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
 @click.option("--weights", help="A file, pretrained[:TAG] (timm's download), or random.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
@@ -67,7 +68,10 @@ def group() -> None:
 @click.option("--seed", type=int, help="Everything random follows from it.")
 @click.option("--precision", help="auto, fp32, bf16 or fp16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--protocol", help="Which step's weights: last, held-out or best-on-test.")
+@click.option("--patience", type=int, help="Stop after so many looks without a better one.")
 @click.option("--holdout", type=float, help="Share of normal images kept out for the threshold.")
+@click.option("--multi-class", is_flag=True, help="One model for all categories together.")
 @click.option("--allow-foreign-shards", is_flag=True, help="Take shards of other categories.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any recipe option.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved options and stop.")
@@ -79,24 +83,28 @@ def train(
     out: Path,
     recipe: str,
     device: str,
+    multi_class: bool,
     settings: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Trains one detector for each category that is named."""
+    """Trains one detector for each category that is named, or one for all with --multi-class."""
     import dataclasses
 
     from detector import device as devices
     from detector import models, runfolder
-    from detector.batches import check_category
     from detector.options import parse_settings, resolve
+    from detector.source import check_category, needs_shards
+    from detector.task import single, together
     from sia_gen.core.dataset import open_dataset
     from sia_gen.core.plugins import load
     from sia_gen.core.recipes import read_recipe
     from sia_gen.core.shards import find_shards
 
     asked = {k: v for k, v in given.items() if v is not None and v is not False}
+    if "textures" in asked:
+        asked["dtd.textures"] = asked.pop("textures")
     asked |= parse_settings(settings)
     name = str(asked.get("model", read_recipe(recipe, "detector").get("model", "realnet")))
     plugin = load(models, name)
@@ -106,50 +114,57 @@ def train(
         options, precision=devices.choose_precision(options.precision, chosen)
     )
     categories = open_dataset(data).select(category)
-    if options.source == "sdas" and shards is None:
+    if (options.source == "none") == plugin.PAIRS:
+        takes = "needs a source of anomalous pairs" if plugin.PAIRS else "takes no source but none"
+        raise UserError(f"source {options.source}: model {name} {takes}; give another --source")
+    if needs_shards(options.source) and shards is None:
         raise UserError(
             "source sdas needs --shards with a run folder of `sia-gen run` (or give --source noise)"
         )
     # All categories are checked before the first is trained: a mistake costs seconds, not hours.
-    plans = []
+    tasks = []
     for one in categories:
         tars: list[Path] = []
-        if options.source == "sdas" and shards is not None:
+        if needs_shards(options.source) and shards is not None:
             foreign = options.allow_foreign_shards
             named = shards.is_file()
             tars = find_shards(shards, None if foreign or named else one.key)
             check_category(tars, one.key, allow_foreign=foreign)
-        document = runfolder.describe(options, one, tars)
-        state = runfolder.check_claim(runfolder.folder_of(out, one), document)
-        plans.append((one, tars, state))
+        tasks.append(single(one, tars))
+    if multi_class:
+        tasks = [together(tasks)]
+    plans = []
+    for task in tasks:
+        document = runfolder.describe(options, task)
+        plans.append((task, runfolder.check_claim(runfolder.folder_of(out, task), document)))
     if dry_run:
         shown = {"categories": [c.key for c in categories], "options": dataclasses.asdict(options)}
         click.echo(json.dumps(shown, indent=2))
         return
     summary = []
     accelerator = None
-    for one, tars, state in plans:
+    for task, state in plans:
         if state == "finished":
             from detector.checkpoint import read_facts
 
-            facts = read_facts(runfolder.folder_of(out, one))
-            print(f"{one.key}: trained before, nothing to do", file=sys.stderr)
+            facts = read_facts(runfolder.folder_of(out, task))
+            print(f"{task.key}: trained before, nothing to do", file=sys.stderr)
         else:
             from detector.train import accelerator_for
             from detector.train import train as run_training
 
             accelerator = accelerator or accelerator_for(str(chosen), options.precision)
-            facts = run_training(options, one, tars, out, accelerator)
+            facts = run_training(options, task, out, accelerator)
             if accelerator.is_main_process:
                 print(
-                    f"{one.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
+                    f"{task.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
                     f" {facts['pairs_per_second']:.1f} pairs/s",
                     file=sys.stderr,
                 )
         summary.append(
             {
-                "category": one.key,
-                "folder": str(runfolder.folder_of(out, one)),
+                "category": task.key,
+                "folder": str(runfolder.folder_of(out, task)),
                 "steps": facts["step"],
                 "seconds": round(facts["seconds"], 1),
                 "pairs_per_second": facts["pairs_per_second"],
@@ -174,13 +189,12 @@ def score(run: Path, data: str, category: str, device: str, force: bool, as_json
     if not run.is_dir():
         raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
     categories = open_dataset(data).select(category)
-    from detector.checkpoint import read_facts
     from detector.runfolder import folder_of
-    from detector.score import FOLDER
+    from detector.score import FOLDER, model_folder
     from detector.score import score as run_scoring
 
     for one in categories:
-        read_facts(folder_of(run, one))
+        model_folder(run, one)
     summary = []
     for one in categories:
         fresh = run_scoring(run, one, device, force=force)

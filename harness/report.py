@@ -161,7 +161,7 @@ def _seeds(row: Row) -> str:
 def _row(row: Row, section: Section, group: str) -> dict[str, Any]:
     return {
         "rank": row.rank,
-        "method": row.method,
+        "method": row.method + row.label,
         "source": "" if row.source in {"none", row.method} else row.source,
         "seeds": _seeds(row),
         "twin": sum(other.name == row.name for other in section.rows) > 1,

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from detector.nets.batchnorm import BatchNorm2d
+
 MODES = ("max&avg", "max", "avg", "off")
 
 
@@ -45,7 +47,7 @@ class ResidualSelection(nn.Module):
             raise ValueError(f"RRS mode {mode!r} is not one of {', '.join(MODES)}")
         self.mode = mode
         self.outputs = retained(channels, ratio, mode)
-        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=0.9)
+        self.norm = BatchNorm2d(channels, affine=False, momentum=0.9)
 
     def choose(self, residual_BCHW: Tensor) -> Tensor:
         """Returns the chosen channel indices per image, int64 (B, r): by maximum, then by mean."""

@@ -96,7 +96,7 @@ def test_train_score_info_and_again(
     )
     assert code == 0 and "scored before" in stderr
     code, stdout, _ = run(capsys, "info", f"{out}/line/stripes")
-    assert code == 0 and "resnet18@random-seed0" in stdout and "RRS off" in stdout
+    assert code == 0 and "resnet18@random-seed0" in stdout and "rrs off" in stdout
     code, stdout, _ = run(capsys, "info", f"{out}/line/stripes/checkpoint.safetensors", "--json")
     assert code == 0 and json.loads(stdout)["category"] == "line/stripes"
     code, _, stderr = run(capsys, *[a if a != "4" else "5" for a in arguments])

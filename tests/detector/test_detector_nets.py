@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import afs, backbone, rrs
 from detector.nets.backbone import BackboneOptions
@@ -246,15 +247,17 @@ def test_normal_half_needs_no_second_pass_and_costs_nothing_in_accuracy() -> Non
     mask[:, 8:20, 8:20] = True
     with torch.no_grad():
         features = model.features(normal)
-        losses = model.losses(changed, features, mask)
+        inputs = Inputs(
+            anomalous_A3HW=changed, masks_AHW=mask, constants=features, indices_B=torch.arange(4)
+        )
+        losses = model.losses("joint", inputs)
         seen = model.features(torch.cat([changed, normal[2:]]))
         restored, logits = model.judge(seen, (32, 32))
     target = torch.cat([mask, torch.zeros(2, 32, 32, dtype=torch.bool)]).long()
     plain = torch.nn.functional.cross_entropy(logits, target)
-    torch.testing.assert_close(losses.segmentation, plain)
+    torch.testing.assert_close(losses["segmentation"], plain)
     error = torch.nn.functional.mse_loss(restored[0], features[0])
-    torch.testing.assert_close(losses.reconstruction, error)
-    torch.testing.assert_close(losses.total, plain + error)
+    torch.testing.assert_close(losses["reconstruction"], error)
 
 
 def test_resolution_that_a_layer_cannot_halve_twice_is_refused() -> None:
