@@ -14,7 +14,7 @@ from harness_support import record_of
 
 from harness import exports, tables
 from harness.board import Section, best
-from harness.leaderboard import build
+from harness.leaderboard import build, filtered
 from harness.published import PublishedNumbers
 from sia_gen.core.errors import UserError
 
