@@ -323,7 +323,7 @@ def test_means_over_seeds_have_a_deviation_and_gaps_have_none(
     assert auroc.std == pytest.approx(14.142, abs=1e-3)
     pro = by["mean", "AFS with RRS", "pro"]
     assert (pro.measured, pro.std, pro.seeds) == (pytest.approx(50.0), None, 1)
-    assert pro.reason == "bolt, seed 1: x"
+    assert pro.reason == "undefined: x (bolt, seed 1)"
     del states["AFS with RRS", "cloth", 0]
     gap = {(e.place, e.row, e.metric): e for e in tables.entries(made, states)}
     assert gap["mean", "AFS with RRS", "pro"].measured is None
