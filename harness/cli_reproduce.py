@@ -83,6 +83,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
     metavar="ARGUMENT",
     help="Argument added to every `detector train`, e.g. --train --weights=FILE; repeat.",
 )
+@click.option("--textures", metavar="DIR", help="Textures for rows that blend them in (dtd).")
 @click.option(
     "--executor",
     type=click.Choice(("local", "ray")),
@@ -128,6 +129,7 @@ def reproduce(
     numbers: int | None,
     per_category: int | None,
     arguments: tuple[str, ...],
+    textures: str | None,
     executor: str,
     address: str | None,
     num_cpus: float,
@@ -158,6 +160,7 @@ def reproduce(
         categories=categories,
         rows=rows,
         seeds=_seeds(seeds),
+        textures=textures,
         train_arguments=arguments,
         numbers=tuple((k, str(v)) for k, v in given.items() if v is not None),
     )
@@ -180,6 +183,7 @@ def reproduce(
         work.claim(
             options.out,
             {"schema": 1, "table": table, "data": data, "budget": budget, "model": model,
+             "textures": textures,
              "train_arguments": list(arguments), "numbers": dict(options.numbers)},
         )  # fmt: skip
         if executor == "ray":

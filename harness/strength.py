@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.metrics import kid
-from harness.metrics._inputs import UndefinedMetric
 
 BINS = 4
 SMALLEST = 4  # images a bin: fewer say nothing
@@ -50,9 +49,7 @@ def curve(
             "n": len(values),
         }
         for name, real in (("kid", anomalous), ("kid_to_normal", held_out)):
-            try:
-                point[name] = kid.compute(synthetic[members], real)
-            except UndefinedMetric:
-                point[name] = None
+            enough = min(len(members), len(real)) >= 2
+            point[name] = kid.compute(synthetic[members], real) if enough else None
         found.append(point)
     return found

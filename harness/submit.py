@@ -28,7 +28,6 @@ from detector import scorefile
 from sia_gen import __version__
 from sia_gen.core.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.images import read_mask
 from sia_gen.core.provenance import hash_options, sha256_file
 
 ARRAYS = (".npy", ".npz")
@@ -234,9 +233,10 @@ def match(given: list[Given], category: Category, where: str) -> list[Given]:
 
 
 def _mask(example: ExampleImage, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    if example.mask is None:
+    drawn = example.read_mask()
+    if drawn is None:
         return np.zeros(shape, dtype=np.uint8)
-    mask = Image.fromarray(read_mask(example.mask).astype(np.uint8) * 255)
+    mask = Image.fromarray(drawn.astype(np.uint8) * 255)
     resized = mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
     return (np.asarray(resized) > 0).astype(np.uint8)
 

@@ -215,7 +215,7 @@ def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
     """Returns headings, a rule and lines as text in columns, numbers to the right."""
     table = [[printable(cell) for cell in line] for line in [heads, *lines]]
     widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
-    value = re.compile(r"^(-|$|failed|not run|[-+\d.]+( ± [\d.]+)?$)")
+    value = re.compile(r"^(-|$|failed|undefined|not run|[-+\d.]+( ± [\d.]+)?$)")
     numeric = [
         i > 0 and len(table) > 1 and all(value.match(line[i]) for line in table[1:])
         for i in range(len(heads))

@@ -32,6 +32,7 @@ class Options:
     categories: str = "all"
     rows: str = "*"
     seeds: tuple[int, ...] = ()
+    textures: str | None = None  # a folder of textures, for rows whose source is dtd
     train_arguments: tuple[str, ...] = ()
     numbers: tuple[tuple[str, str], ...] = ()
 
@@ -212,14 +213,23 @@ class _Planner:
         command = self.command("train_model", {"folder": folder})
         return str(folder / "model"), [Job(name="model", command=command)]
 
+    def source(self, row: dict[str, Any]) -> str:
+        """Returns what makes a row's synthetic anomalies."""
+        return str(row.get("source", self.content.get("source", "sdas")))
+
+    def textures(self, row: dict[str, Any]) -> tuple[str, ...]:
+        """Returns the option that names textures, for rows that blend them in."""
+        given = self.options.textures
+        return ("--textures", given) if given and self.source(row) == "dtd" else ()
+
     def shards(self, row: dict[str, Any], category: str, seed: int) -> tuple[Path, list[Job]]:
         """Returns the folder of a row's synthetic images of a category, and how to make them."""
-        source = str(row.get("source", "sdas"))
+        source = self.source(row)
         low, high = (f"{float(s):g}" for s in row.get("s", (0.1, 0.2)))
         kind = f"{source}-{low}-{high}" if source == "sdas" else source
         folder = self.options.out / "shards" / kind / slug(category) / f"seed-{seed}"
         values = {"category": category, "seed": seed, "folder": folder, "s": (low, high),
-                  "source": source}  # fmt: skip
+                  "source": source, "textures": self.textures(row)}  # fmt: skip
         jobs: list[Job] = []
         if source == "sdas":
             values["model"], jobs = self.model()
@@ -229,7 +239,7 @@ class _Planner:
 
     def cell(self, row: dict[str, Any], category: str, seed: int, kind: str) -> Cell:
         """Returns one cell with its chain of jobs."""
-        name, source = str(row["name"]), str(row.get("source", "sdas"))
+        name, source = str(row["name"]), self.source(row)
         tag = f"{slug(name)}-{slug(category)}-{seed}"
         results = self.options.out / "results"
         if kind == "quality":
@@ -239,7 +249,7 @@ class _Planner:
             return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
         jobs = []
         shards: tuple[str, ...] = ()
-        if source == "sdas" and row.get("pairs", self.content.get("pairs", True)):
+        if source == "sdas":
             # The papers fix one set of synthetic images: seeds vary the training alone.
             folder, jobs = self.shards(row, category, 0)
             shards = ("--shards", str(folder))
@@ -247,23 +257,40 @@ class _Planner:
         arguments = _by_budget(row.get("arguments", ""), self.options.budget)
         values = {
             "category": category,
+            "categories": self.options.categories,
             "seed": seed,
             "folder": run,
+            "recipe": str(
+                _by_budget(row.get("recipe", self.budget.get("recipe")), self.options.budget)
+            ),
+            "textures": self.textures(row),
             "shards": shards,
             "source": source,
             "arguments": (*shlex.split(str(arguments)), *self.options.train_arguments),
             "scores": run / self.dataset.name / category / "scores",
             "results": results,
         }
+        if row.get("together"):  # one model for all categories: one job for all cells of a seed
+            command = self.command("train_together", values)
+            jobs.append(Job(name=f"train-{slug(name)}-{seed}", command=command))
+        else:
+            jobs.append(Job(name=f"train-{tag}", command=self.command("train", values)))
         jobs += [
             Job(name=f"{step}-{tag}", command=self.command(step, values))
-            for step in ("train", "score", "measure")
+            for step in ("score", "measure")
         ]
         return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
 
 
 def plan(options: Options, dataset: Dataset) -> Plan:
     """Returns the plan of a table on a dataset; UserError names what the recipe lacks."""
+    try:
+        return _plan(options, dataset)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{options.table}: its recipe lacks or misplaces {error}") from error
+
+
+def _plan(options: Options, dataset: Dataset) -> Plan:
     planner = _Planner(options, dataset)
     entry = planner.entry
     kind = str(entry.get("kind", "detection"))
@@ -285,7 +312,10 @@ def plan(options: Options, dataset: Dataset) -> Plan:
     )
     metrics = _by_budget(entry.get("metrics"), options.budget)
     if not isinstance(metrics, dict):
-        named = metrics or ["image_auroc", "pixel_auroc", "pro"]
+        usual = [
+            m for m in ("image_auroc", "pixel_auroc", "pro") if m in planner.content["metrics"]
+        ]
+        named = metrics or usual
         metrics = {m: planner.content["metrics"][m] for m in named}
     return Plan(
         paper=str(planner.content["paper"]),

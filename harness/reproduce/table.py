@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -61,14 +62,15 @@ def places(plan: Plan) -> list[tuple[str, list[str]]]:
 
 
 def _value(state: dict[str, Any], metric: str) -> tuple[float | None, str]:
+    """Returns a value, or None and why: `not run`, `failed: ...` or `undefined: ...`."""
     if not state:
         return None, "not run"
     if state.get("state") != "done":
-        return None, str(state.get("reason", "failed"))
+        return None, f"failed: {state.get('reason', 'no reason given')}"
     entry = state["metrics"].get(metric)
     if entry is None:
-        return None, f"{metric} was not measured"
-    return entry["value"], str(entry.get("reason", ""))
+        return None, f"undefined: {metric} was not measured"
+    return entry["value"], f"undefined: {entry['reason']}" if entry["value"] is None else ""
 
 
 def _measured(
@@ -81,7 +83,7 @@ def _measured(
         missing = [(n, why) for n, (v, why) in zip(names, found, strict=True) if v is None]
         if missing:
             name, why = missing[0]
-            gap = gap or (f"{name}, seed {seed}: {why}" if len(names) > 1 else why)
+            gap = gap or (f"{why} ({name}, seed {seed})" if len(names) > 1 else why)
         else:
             values.append(fmean(v for v, _ in found if v is not None))
     return values, gap
@@ -102,7 +104,7 @@ def entries(plan: Plan, states: States) -> list[Entry]:
                         row=row.name,
                         place=place,
                         metric=metric,
-                        published=known.get((place, row.method, row.setting, metric)),
+                        published=_published(known, place, row, metric),
                         measured=fmean(values) if values else None,
                         std=stdev(values) if len(values) > 1 else None,
                         seeds=len(values),
@@ -110,6 +112,18 @@ def entries(plan: Plan, states: States) -> list[Entry]:
                     )
                 )
     return found
+
+
+def _published(
+    known: dict[tuple[str, str, str, str], float], place: str, row: Row, metric: str
+) -> float | None:
+    """Returns the paper's number; a dataset of one category stands for its own mean."""
+    named = {key[0] for key in known} - set(MEANS)
+    alone = min(named) if len(named) == 1 and place == "mean" else place
+    return known.get(
+        (place, row.method, row.setting, metric),
+        known.get((alone, row.method, row.setting, metric)),
+    )
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -121,7 +135,7 @@ def _triple(entry: Entry) -> list[str]:
     if entry.std is not None:
         measured += f" ± {entry.std:.2f}"
     if entry.measured is None and entry.reason:
-        measured = "not run" if entry.reason.endswith("not run") else "failed"
+        measured = re.split("[:(]", entry.reason)[0].strip()
     return [_number(entry.published), measured, _number(entry.difference, "+")]
 
 
@@ -169,6 +183,9 @@ def remarks(plan: Plan, states: States) -> list[str]:
             f"published on {plan.dataset}, measured on {plan.measured_on}: the differences are no"
             " verdict on either"
         )
+    gaps = [e for e in entries(plan, states) if e.measured is None]
+    said += list(dict.fromkeys(f"{e.row}, {NAMES.get(e.metric, e.metric)}: {e.reason}"
+                               for e in gaps if e.reason.startswith("undefined")))  # fmt: skip
     for cell in plan.cells:
         state = states.get((cell.row, cell.category, cell.seed), {})
         if state.get("state") == "failed":
