@@ -25,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from detector import scorefile
+from harness import saved_batches
 from sia_gen import __version__
 from sia_gen.core.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
@@ -139,8 +140,8 @@ def _torch(path: Path) -> Iterable[Given]:
     import torch
 
     try:
-        # weights_only: lists, strings and tensors are read, a file of code is refused.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
+        content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
             f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"

@@ -29,7 +29,8 @@ def pre_processor(cls: Any, size: int, backbone: str) -> Any:
     """
     from anomalib.pre_processing import PreProcessor
 
-    own = cls.configure_pre_processor(image_size=(size, size))
+    # Asked only for its kinds of steps: large enough for any crop, which is then left out.
+    own = cls.configure_pre_processor(image_size=(max(size, 448), max(size, 448)))
     steps: list[Any] = [v2.Resize((size, size), antialias=True)]
     transform = getattr(own, "transform", None)
     for step in getattr(transform, "transforms", [transform] if transform is not None else []):

@@ -28,6 +28,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.files import write_json
 
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
+WORKER = "harness.peers.worker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def run_process(folder: Path, minutes: float | None) -> tuple[str, str]:
     expired = None
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.peers.worker", str(folder)],
+            [sys.executable, "-m", WORKER, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

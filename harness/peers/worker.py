@@ -7,6 +7,7 @@ CELL/scores and, last of all, CELL/result.json. A process that dies before leave
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
@@ -206,6 +207,7 @@ def run(folder: Path) -> None:
     from sia_gen.core.files import read_json, write_json
 
     warnings.simplefilter("ignore")  # others' deprecations are not for the reader of this log
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     spec = read_json(folder / "spec.json")
     from harness.peers.weights import NeedsError
 
