@@ -6,8 +6,8 @@ Accepted, one category at a time (docs/submit.md):
                         .png/.tif of one channel (8 or 16 bits, or float)
     one .npz or .pt     names and maps together: `image_path` (or `paths`), `anomaly_map` (or
                         `maps`) (N, H, W) or (N, 1, H, W), and if wanted `pred_score` (N,). A .pt
-                        may hold a list of such dictionaries, as anomalib's predictions come in
-                        batches; it is read without running code.
+                        may hold a list of such dictionaries, or anomalib's predictions as they
+                        are saved; it is read without running code (saved_batches.py).
 
 Every test image needs exactly one finite map, and every map a test image: maps of another split or
 another dataset are refused, not scored.

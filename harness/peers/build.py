@@ -89,18 +89,29 @@ def _channels(backbone: str, layers: list[str]) -> list[int]:
     return [int(by_name[layer]) for layer in layers]
 
 
-def build(peer: Peer, spec: dict[str, Any], stack: ExitStack) -> Any:
-    """Returns the peer's Lightning module; what it must not fetch stays barred until stack ends."""
+def build(peer: Peer, spec: dict[str, Any], stack: ExitStack) -> tuple[Any, dict[str, Any]]:
+    """Returns the peer's Lightning module and the arguments it was built with.
+
+    What it must not fetch stays barred until the stack ends.
+    """
     import anomalib.models.image as offered
 
     cls = getattr(offered, peer.cls)
     file = str(spec["paths"]["weights"])
     if not file or file == PRETRAINED:
-        return cls(**arguments(cls, peer, spec))
+        given = arguments(cls, peer, spec)
+        return cls(**given), _plain(given)
     loaded = stack.enter_context(
         weights.local(str(spec["backbone"]), Path(file), peer.as_if)
     ) if peer.backbone and spec["backbone"] else None  # fmt: skip
-    module = cls(**arguments(cls, peer, spec))
+    given = arguments(cls, peer, spec)
+    module = cls(**given)
     if loaded is not None and not loaded:
         raise UserError(f"{peer.cls} asked for no trained backbone: the weights were not used")
-    return module
+    return module, _plain(given)
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that a record can hold: numbers, texts, lists of them."""
+    kinds = (str, int, float, list, tuple, type(None))
+    return {k: v for k, v in sorted(given.items()) if isinstance(v, kinds) and v is not False}

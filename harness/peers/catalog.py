@@ -16,9 +16,6 @@ from typing import Any
 from harness.peers import installed
 from sia_gen.core.errors import UserError, near_names
 
-BACKBONE = "timm backbone"
-TEXTURES = "textures"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -42,9 +39,16 @@ class Peer:
 
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
             "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2")  # fmt: skip
-_CNN = {"backbone": "backbone", "layers": "layers"}
 _NO_MAP = "a map of each image: this model gives image scores only"
 _TORCHVISION = "torchvision's own download of its backbone: the model takes no timm weights"
+
+
+def _cnn(
+    name: str, cls: str, title: str, *strides: int, layers: str = "layers", **others: Any
+) -> Peer:
+    """Returns a peer on feature layers of given strides of any timm backbone."""
+    return Peer(name=name, cls=cls, title=title, backbone="backbone", layers=layers,
+                strides=strides, **others)  # fmt: skip
 
 
 def _vit(name: str) -> str:
@@ -52,28 +56,24 @@ def _vit(name: str) -> str:
 
 
 _KNOWN = (
-    Peer(name="patchcore", cls="Patchcore", title="memory of patch features", **_CNN,
-         strides=(8, 16), traps=("whole image, no 224-pixel centre crop of the paper",)),
-    Peer(name="padim", cls="Padim", title="a Gaussian at every place", **_CNN,
-         strides=(4, 8, 16), traps=("features kept at random: n_features of the row",)),
-    Peer(name="stfpm", cls="Stfpm", title="student and teacher pyramid", **_CNN,
-         strides=(4, 8, 16), traps=("no switch for weights: the teacher's are put in",)),
-    Peer(name="cflow", cls="Cflow", title="conditional flow on patch features", **_CNN,
-         strides=(8, 16, 32)),
+    _cnn("patchcore", "Patchcore", "memory of patch features", 8, 16,
+         traps=("whole image, no 224-pixel centre crop of the paper",)),
+    _cnn("padim", "Padim", "a Gaussian at every place", 4, 8, 16,
+         traps=("features kept at random: n_features of the row",)),
+    _cnn("stfpm", "Stfpm", "student and teacher pyramid", 4, 8, 16,
+         traps=("no switch for weights: the teacher's are put in",)),
+    _cnn("cflow", "Cflow", "conditional flow on patch features", 8, 16, 32),
     Peer(name="fastflow", cls="Fastflow", title="two-dimensional flow on features",
          backbone="backbone", as_if="resnet18",
          traps=("another backbone than its two ResNets stands in their place, strides 4, 8, 16",)),
-    Peer(name="reverse-distillation", cls="ReverseDistillation", title="reverse distillation",
-         **_CNN, strides=(4, 8, 16), only=_RESNETS,
+    _cnn("reverse-distillation", "ReverseDistillation", "reverse distillation", 4, 8, 16,
+         only=_RESNETS,
          traps=("bottleneck of half width (64 a group; the authors' has 128): not published RD",)),
-    Peer(name="supersimplenet", cls="Supersimplenet", title="SimpleNet's successor", **_CNN,
-         strides=(8, 16), traps=("not SimpleNet, whose numbers the papers quote",)),
-    Peer(name="mh-patchcore", cls="MHPatchcore", title="PatchCore, Mahalanobis", **_CNN,
-         strides=(8, 16)),
-    Peer(name="dfm", cls="Dfm", title="PCA of deep features", backbone="backbone",
-         layers="layer", strides=(16,)),
-    Peer(name="fre", cls="Fre", title="reconstruction error of features", backbone="backbone",
-         layers="layer", strides=(16,)),
+    _cnn("supersimplenet", "Supersimplenet", "SimpleNet's successor", 8, 16,
+         traps=("not SimpleNet, whose numbers the papers quote",)),
+    _cnn("mh-patchcore", "MHPatchcore", "PatchCore, Mahalanobis", 8, 16),
+    _cnn("dfm", "Dfm", "PCA of deep features", 16, layers="layer"),
+    _cnn("fre", "Fre", "reconstruction error of features", 16, layers="layer"),
     Peer(name="dfkde", cls="Dfkde", title="kernel density of deep features", needs=_NO_MAP),
     Peer(name="ganomaly", cls="Ganomaly", title="GANomaly", needs=_NO_MAP),
     Peer(name="draem", cls="Draem", title="reconstruction and discriminator", textures="dtd_dir",

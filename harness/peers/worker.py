@@ -164,7 +164,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
     with ExitStack() as stack:
         if spec["paths"]["weights"] != PRETRAINED:
             stack.enter_context(no_network())
-        module = build(peer, spec, stack)
+        module, given = build(peer, spec, stack)
         normals = batches.Normals(paths, size)
         print(f"training on {len(paths)} normal images", flush=True)
         began = time.perf_counter()
@@ -190,6 +190,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
         "scoring_device": device,
         "threads": torch.get_num_threads(),
         "steps": steps,
+        "arguments": given,
         **({"maps": remark} if remark else {}),
     }
     return scorefile.Scores(
