@@ -51,7 +51,7 @@ def systems() -> list[dict[str, Any]]:
         peer = catalog.of_published(method)
         can = "made here" if ours else f"peers run --model {peer}" if peer else "as published only"
         if method == "rd":
-            can = "made here (detector train, model rd)"
+            can = "made here (detector train --recipe rd)"
         if method == "cutpaste":
             can = "made here as a source; as a detector as published only"
         found.append({"system": method, "tables": list(places), "numbers": can})

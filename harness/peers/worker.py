@@ -37,7 +37,8 @@ def seed_everything(seed: int) -> None:
 def train(module: Any, spec: dict[str, Any], normals: Any, folder: Path, device: str) -> int:
     """Trains a peer by Lightning with its own hooks and optimisers; returns the optimiser steps.
 
-    Models that fit a memory see every image once, the others train for the steps asked for.
+    Models that fit a memory see every image as often as they need, the others train for the steps
+    asked for.
     """
     from anomalib.models.components import MemoryBankMixin
     from lightning.pytorch import Trainer
@@ -48,16 +49,15 @@ def train(module: Any, spec: dict[str, Any], normals: Any, folder: Path, device:
     batch = min(int(spec["batch"]), len(normals))
     data = Normal(normals, batch=batch, seed=int(spec["seed"]), shuffle=not memory)
     steps = int(spec["steps"])
-    length = {"max_epochs": 1}
+    own = dict(module.trainer_arguments)
+    length = {"max_epochs": int(own.pop("max_epochs", 1))}
+    own.pop("max_steps", None)
     if not memory:
         length["max_epochs"] = math.ceil(steps / len(data.train_dataloader()))
         # Hand-made optimisation takes several steps a batch: there, batches are counted.
         if module.automatic_optimization:
             length["max_steps"] = steps
     seen = _count_batches(module, None if memory else steps)
-    own = dict(module.trainer_arguments)
-    own.pop("max_epochs", None)
-    own.pop("max_steps", None)
     fixed = {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": 1,
