@@ -167,9 +167,9 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
         module, given = build(peer, spec, stack)
         normals = batches.Normals(paths, size)
         print(f"training on {len(paths)} normal images", flush=True)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         steps = train(module, spec, normals, folder, device)
-        trained = time.perf_counter() - began
+        trained, used = time.perf_counter() - began, time.process_time() - used
         print(f"trained in {trained:.1f} s", flush=True)
         maps, own, seconds, remark = score(module, category, size, device)
     empty = np.zeros((size, size), dtype=np.bool_)
@@ -185,6 +185,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
     protocol["train_images"] = len(paths)
     protocol["run"] = {
         "train_seconds": round(trained, 1),
+        "train_cpu_seconds": round(used, 1),
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
         "peak_memory_mib": peak_mib(device),
         "scoring_device": device,
