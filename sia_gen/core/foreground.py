@@ -20,7 +20,7 @@ _CHANNELS = {"red": 0, "green": 1, "blue": 2}
 RULE_SIZE = 256  # pixels a side at which the sizes of a rule are given
 # What `auto` calls a clear split: a ramp has a separation of 0.75 and a valley share of 0.1.
 SEPARATION = 0.7  # share of the variance that two tones explain
-VALLEY_WIDTH, VALLEY_SHARE = 0.1, 0.05  # distance to the threshold, in distances of the tones
+VALLEY_WIDTH, VALLEY_SHARE = 0.1, 0.05  # distance to the middle, in distances of the tones
 EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -77,16 +77,16 @@ def _auto(image_HWC: Array8) -> Mask:
     darker to one side passes the first test, but not the second.
     """
     gray = to_gray(image_HWC)
-    threshold = otsu(gray)
-    bright = gray > threshold
+    bright = gray > otsu(gray)
     inner, outer = gray[bright], gray[~bright]
     whole = np.ones_like(bright)
     if inner.size == 0 or outer.size == 0:
         return whole
     within = (inner.var() * inner.size + outer.var() * outer.size) / gray.size
     separation = 1.0 - within / max(float(gray.var()), 1e-9)
-    reach = VALLEY_WIDTH * (float(inner.mean()) - float(outer.mean()))
-    valley = float((np.abs(gray - np.float32(threshold + 0.5)) < reach).mean())
+    high, low = float(inner.mean()), float(outer.mean())
+    reach = VALLEY_WIDTH * (high - low)
+    valley = float((np.abs(gray - np.float32((high + low) / 2)) < reach).mean())
     border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     share = float(border.mean())
     if separation < SEPARATION or valley > VALLEY_SHARE or 0.15 < share < 0.85:
