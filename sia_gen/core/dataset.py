@@ -230,6 +230,15 @@ def open_dataset(data: str | Path) -> Dataset:
     Raises UserError for a missing folder, an unknown layout, or an empty category.
     """
     text = os.fspath(data)
+    if not text.strip():
+        raise UserError(f"data is empty: {EXPECTED}")
+    try:
+        return _open(text)
+    except OSError as error:
+        raise UserError(f"data {text[:80]}: {error.strerror or error}") from error
+
+
+def _open(text: str) -> Dataset:
     if Path(text).exists() or text in EMBEDDED:
         return _open_one(text)
     parts = [part.strip() for part in text.split(",")] if "," in text else [text]

@@ -156,6 +156,10 @@ def test_folders_that_are_no_dataset_are_told_what_is_expected(tmp_path: Path) -
     (loop / "broken").symlink_to(loop / "nothing")
     with pytest.raises(UserError, match="holds no category"):
         open_dataset(loop)
+    with pytest.raises(UserError, match="File name too long"):
+        open_dataset("x" * 300)
+    with pytest.raises(UserError, match="data is empty"):
+        open_dataset("")
     with pytest.raises(UserError, match="is a file, but no list"):
         open_dataset(tree.put("notes.txt"))
 
