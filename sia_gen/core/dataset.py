@@ -137,7 +137,8 @@ def _open_folder(path: Path, given: str | None) -> Dataset | None:
 
 
 def _open_visa(path: Path, given: str | None) -> Dataset:
-    found = read_lists([layouts.find_visa_split(path)], base=path)
+    here = {p.name for p in layouts.folders_in(path) if layouts.is_visa_raw(p)}
+    found = read_lists([layouts.find_visa_split(path)], base=path, wanted=here)
     own = [replace(f, root=path / f.name) for f in found]
     return _named(own, path, "visa", ["visa"], given)
 
