@@ -80,7 +80,7 @@ def _reason(log: Path, code: int, limit: float | None) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    said = [line for line in lines if line.strip()]
+    said = [last for line in lines if (last := line.rpartition("\r")[2]).strip()]
     if limit is not None:
         return f"stopped after {limit:g} minutes, the limit; see {log}"
     last = " ".join(said[-1].split())[:300] if said else "it said nothing"
@@ -94,7 +94,8 @@ def run_process(folder: Path, minutes: float | None) -> tuple[str, str]:
     """Runs the worker on a cell's folder; returns the state and the reason."""
     log, result = folder / "log.txt", folder / "result.json"
     result.unlink(missing_ok=True)
-    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    # A bar that is drawn a thousand times over would bury what the log is read for.
+    environment = dict(os.environ, PYTHONUNBUFFERED="1", TQDM_MININTERVAL="30")
     main = threading.current_thread() is threading.main_thread()
     expired = None
     with log.open("w", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.dataset import MANIFESTS, Dataset
+from sia_gen.core.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.recipes import read_recipe, read_yaml
@@ -237,8 +237,9 @@ class _Planner:
         name = f"shards-{kind}-{slug(category)}-{seed}"
         return folder, [*jobs, Job(name=name, command=self.command(step, values))]
 
-    def cell(self, row: dict[str, Any], category: str, seed: int, kind: str) -> Cell:
+    def cell(self, row: dict[str, Any], one: Category, seed: int, kind: str) -> Cell:
         """Returns one cell with its chain of jobs."""
+        category = one.name
         name, source = str(row["name"]), self.source(row)
         tag = f"{slug(name)}-{slug(category)}-{seed}"
         results = self.options.out / "results"
@@ -267,7 +268,7 @@ class _Planner:
             "shards": shards,
             "source": source,
             "arguments": (*shlex.split(str(arguments)), *self.options.train_arguments),
-            "scores": run / self.dataset.name / category / "scores",
+            "scores": run / one.dataset / category / "scores",
             "results": results,
         }
         if row.get("together"):  # one model for all categories: one job for all cells of a seed
@@ -303,9 +304,12 @@ def _plan(options: Options, dataset: Dataset) -> Plan:
         known = [str(r["name"]) for r in entry["rows"]]
         raise UserError(f"--rows {options.rows!r} matches no row.{near_names(options.rows, known)}")
     categories = dataset.select(options.categories)
+    if len({c.name for c in categories}) < len(categories):
+        raise UserError(f"--data {options.data}: two datasets share a category's name: a table is"
+                        " of one dataset")  # fmt: skip
     seeds = options.seeds or tuple(int(s) for s in planner.budget.get("seeds", (0,)))
     cells = tuple(
-        planner.cell(row, category.name, seed, kind)
+        planner.cell(row, category, seed, kind)
         for seed in seeds
         for category in categories
         for row in chosen

@@ -137,7 +137,8 @@ def _open_folder(path: Path, given: str | None) -> Dataset | None:
 
 
 def _open_visa(path: Path, given: str | None) -> Dataset:
-    found = read_lists([layouts.find_visa_split(path)], base=path)
+    here = {p.name for p in layouts.folders_in(path) if layouts.is_visa_raw(p)}
+    found = read_lists([layouts.find_visa_split(path)], base=path, wanted=here)
     own = [replace(f, root=path / f.name) for f in found]
     return _named(own, path, "visa", ["visa"], given)
 
@@ -230,6 +231,15 @@ def open_dataset(data: str | Path) -> Dataset:
     Raises UserError for a missing folder, an unknown layout, or an empty category.
     """
     text = os.fspath(data)
+    if not text.strip():
+        raise UserError(f"data is empty: {EXPECTED}")
+    try:
+        return _open(text)
+    except OSError as error:
+        raise UserError(f"data {text[:80]}: {error.strerror or error}") from error
+
+
+def _open(text: str) -> Dataset:
     if Path(text).exists() or text in EMBEDDED:
         return _open_one(text)
     parts = [part.strip() for part in text.split(",")] if "," in text else [text]

@@ -18,6 +18,9 @@ from sia_gen.core.images import Array8, Mask, read_mask
 
 _CHANNELS = {"red": 0, "green": 1, "blue": 2}
 RULE_SIZE = 256  # pixels a side at which the sizes of a rule are given
+# What `auto` calls a clear split: a ramp has a separation of 0.75 and a valley share of 0.1.
+SEPARATION = 0.7  # share of the variance that two tones explain
+VALLEY_WIDTH, VALLEY_SHARE = 0.1, 0.05  # distance to the middle, in distances of the tones
 EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -67,6 +70,12 @@ def triangle(gray: Array8) -> int:
 
 
 def _auto(image_HWC: Array8) -> Mask:
+    """Returns the side of Otsu's threshold that touches the border less, or the whole image.
+
+    A part on a ground splits the histogram: the two tones explain most of the variance, hardly a
+    pixel lies between them, and one of them is alone at the border. A surface that only grows
+    darker to one side passes the first test, but not the second.
+    """
     gray = to_gray(image_HWC)
     bright = gray > otsu(gray)
     inner, outer = gray[bright], gray[~bright]
@@ -75,10 +84,12 @@ def _auto(image_HWC: Array8) -> Mask:
         return whole
     within = (inner.var() * inner.size + outer.var() * outer.size) / gray.size
     separation = 1.0 - within / max(float(gray.var()), 1e-9)
+    high, low = float(inner.mean()), float(outer.mean())
+    reach = VALLEY_WIDTH * (high - low)
+    valley = float((np.abs(gray - np.float32((high + low) / 2)) < reach).mean())
     border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     share = float(border.mean())
-    # A part on a ground splits the histogram clearly and leaves one side alone at the border.
-    if separation < 0.7 or 0.15 < share < 0.85:
+    if separation < SEPARATION or valley > VALLEY_SHARE or 0.15 < share < 0.85:
         return whole
     mask = ~bright if share >= 0.85 else bright
     mask = _morphology(mask, close=6, opened=6)

@@ -46,7 +46,13 @@ def _open(path: Path, *, header_only: bool = False) -> Image.Image:
     except UnidentifiedImageError as error:
         message = f"{path} is named like an image but is none: replace it, or remove it"
         raise UserError(message) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        message = (
+            f"{path} declares more pixels than the limit of {MAX_PIXELS} ({error}): resize it, or"
+            " remove it"
+        )
+        raise UserError(message) from error
+    except (OSError, SyntaxError, ValueError) as error:
         message = f"{path} cannot be decoded ({error}): replace it, or remove it"
         raise UserError(message) from error
     return image

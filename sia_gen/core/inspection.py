@@ -188,7 +188,8 @@ def _strays(category: Category, layout: str) -> Iterator[Problem]:
     for folder, _, names in os.walk(category.root):
         for name in names:
             path = Path(folder) / name
-            found = None if path in used else _stray(path, category, layout)
+            hidden = name.startswith(".")  # of the system, and read by nobody
+            found = None if hidden or path in used else _stray(path, category, layout)
             if found:
                 groups.setdefault((path.parent, found[0]), []).append((path, found[1]))
     for (folder_path, kind), files in sorted(groups.items()):

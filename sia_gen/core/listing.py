@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,21 @@ def _base_of(rows: list[Row], path: Path) -> Path:
     return path.parent
 
 
-def read_lists(paths: list[Path], base: Path | None = None) -> list[Found]:
-    """Returns the categories of one or several lists, in the order of their names."""
+def read_lists(
+    paths: list[Path], base: Path | None = None, wanted: Container[str] | None = None
+) -> list[Found]:
+    """Returns the categories of one or several lists, in the order of their names.
+
+    `wanted` names the categories to be read; the lines of others may name files that are not here.
+    """
     categories: dict[str, _Files] = {}
     seen: dict[Path, str] = {}
     for path in paths:
         rows = read_rows(path)
         start = base or _base_of(rows, path)
         for row in rows:
+            if wanted is not None and _category_of(row.values, path) not in wanted:
+                continue
             image = _located(row.values["image"], start, row.where)
             if image in seen:
                 raise UserError(f"{row.where}: {image} is listed before, in {seen[image]}")

@@ -33,14 +33,25 @@ def gamma(image_HWC: Array8, rng: np.random.Generator) -> Array8:
 
 
 def brightness(image_HWC: Array8, rng: np.random.Generator) -> Array8:
-    """Returns m x + a with m uniform in [0.8, 1.2] and a a whole number in [-30, 30]."""
+    """Returns the image with its brightness times 0.8 .. 1.2 and plus -30 .. 30, in either order.
+
+    The brightness is a channel of a colour space that is drawn too: mostly a luma, at times the
+    value of HSV. Colours stay.
+    """
     factor, offset = rng.uniform(0.8, 1.2), int(rng.integers(-30, 31))
-    return _table(image_HWC, factor * _LEVELS + offset)
+    curve = factor * (_LEVELS + offset) if rng.integers(2) else factor * _LEVELS + offset
+    luma = rng.uniform() < 2 / 3
+    picture = Image.fromarray(image_HWC)
+    channels = list(picture.convert("YCbCr" if luma else "HSV").split())
+    table = np.clip(np.rint(curve), 0, 255).astype(int).tolist()
+    place = 0 if luma else 2
+    channels[place] = channels[place].point(table)
+    return np.asarray(Image.merge("YCbCr" if luma else "HSV", channels).convert("RGB"))
 
 
 def sharpness(image_HWC: Array8, rng: np.random.Generator) -> Array8:
-    """Returns the image blurred or sharpened: a factor uniform in [0, 3], 1 leaves it alone."""
-    factor = float(rng.uniform(0.0, 3.0))
+    """Returns the image blurred or sharpened: a factor uniform in [0, 2], 1 leaves it alone."""
+    factor = float(rng.uniform(0.0, 2.0))
     return np.asarray(ImageEnhance.Sharpness(Image.fromarray(image_HWC)).enhance(factor))
 
 

@@ -285,6 +285,41 @@ def test_one_folder_one_run(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.ray
+def test_on_ray_the_cells_are_those_of_one_after_the_other(
+    small_dataset: Path, tmp_path: Path
+) -> None:
+    # Workers know no fake commands: the plain baseline stands in for training.
+    recipe = tmp_path / "plain.yaml"
+    recipe.write_text(
+        "reproduce:\n"
+        "  paper: realnet\n"
+        "  source: none\n"
+        "  metrics: {image_auroc: image_auroc_max}\n"
+        "  budgets:\n"
+        "    small:\n"
+        "      train: harness baseline --data {data} --category {category} --out {folder}\n"
+        "      score: harness weights list\n"
+        "      measure: harness evaluate {scores} --out {results} --json\n"
+        "  tables: {x: {title: plain, rows: [{name: plain}]}}\n"
+    )
+    found = []
+    for executor in ("local", "ray"):
+        out = tmp_path / executor
+        run = subprocess.run(
+            [
+                sys.executable, "-m", "harness.cli", "reproduce", f"{recipe}:x", "--data",
+                str(small_dataset), "--out", str(out), "--executor", executor, "--json",
+            ],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        found.append(json.loads(run.stdout)["entries"])
+        assert len(list((out / "cells").glob("*.json"))) == 2
+    assert found[0] == found[1]
+    assert found[0][0]["measured"] is not None
+
+
 # Tables.
 
 
