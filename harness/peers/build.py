@@ -11,8 +11,7 @@ import timm
 from torchvision.transforms import v2
 
 from harness.peers import weights
-from harness.peers.catalog import Peer
-from harness.peers.plan import PRETRAINED
+from harness.peers.catalog import PRETRAINED, Peer
 from sia_gen.core.errors import UserError
 
 IMAGENET = (0.485, 0.456, 0.406)
@@ -56,11 +55,10 @@ def arguments(cls: Any, peer: Peer, spec: dict[str, Any]) -> dict[str, Any]:
     )
     backbone, size = str(spec["backbone"]), int(spec["size"])
     if peer.backbone and backbone:
-        names = peer.only or ((peer.as_if, "wide_resnet50_2") if peer.as_if else ())
         plain = backbone.partition(".")[0]
-        given[peer.backbone] = peer.as_if if names and plain not in names else backbone
-        if peer.only:
-            given[peer.backbone] = plain
+        # Lists of names in their code know no tags; one that lacks the name is told another.
+        known = plain if peer.known(plain) else peer.as_if
+        given[peer.backbone] = known if peer.only or peer.as_if else backbone
     if peer.layers and backbone:
         layers = list(spec["layers"]) or weights.layers_of(backbone, peer.strides)
         given[peer.layers] = layers if peer.layers == "layers" else layers[0]
@@ -98,12 +96,11 @@ def build(peer: Peer, spec: dict[str, Any], stack: ExitStack) -> tuple[Any, dict
 
     cls = getattr(offered, peer.cls)
     file = str(spec["paths"]["weights"])
-    if not file or file == PRETRAINED:
-        given = arguments(cls, peer, spec)
-        return cls(**given), _plain(given)
-    loaded = stack.enter_context(
-        weights.local(str(spec["backbone"]), Path(file), peer.as_if)
-    ) if peer.backbone and spec["backbone"] else None  # fmt: skip
+    loaded: list[str] | None = None
+    if file != PRETRAINED and peer.backbone and spec["backbone"]:
+        loaded = stack.enter_context(weights.local(str(spec["backbone"]), Path(file), peer.as_if))
+    elif file != PRETRAINED:
+        stack.enter_context(weights.no_trained_networks())
     given = arguments(cls, peer, spec)
     module = cls(**given)
     if loaded is not None and not loaded:

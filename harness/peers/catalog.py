@@ -16,6 +16,8 @@ from typing import Any
 from harness.peers import installed
 from sia_gen.core.errors import UserError, near_names
 
+PRETRAINED = "pretrained"  # weights that timm downloads
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -35,6 +37,11 @@ class Peer:
     batch: int = 0  # the only batch size its code takes; 0: any
     arguments: dict[str, Any] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
+
+    def known(self, backbone: str) -> bool:
+        """Returns whether the peer's own code takes a backbone of this name, without a tag."""
+        names = self.only or ((self.as_if, "wide_resnet50_2") if self.as_if else ())
+        return not names or backbone in names
 
 
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
@@ -203,7 +210,9 @@ def missing(peer: Peer, *, backbone: str, weights: str, textures: str) -> str:
     if not weights:
         return "--weights FILE of its backbone, or --weights pretrained to let timm download it"
     name = backbone.partition(".")[0]
-    if peer.only and name not in peer.only:
+    stands_in = bool(peer.as_if) and weights != PRETRAINED
+    if not peer.known(name) and not stands_in:
         given = f"this is {name}" if name else "none was named"
-        return f"a backbone it is built for ({', '.join(peer.only)}); {given}"
+        names = ", ".join(peer.only or (peer.as_if, "wide_resnet50_2"))
+        return f"a backbone it is built for ({names}); {given}"
     return ""

@@ -15,13 +15,12 @@ from typing import Any
 import yaml
 
 from harness.peers import catalog
-from harness.peers.catalog import Peer
+from harness.peers.catalog import PRETRAINED, Peer
 from sia_gen import __version__
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
 
-PRETRAINED = "pretrained"
 # Settings of `--set MODEL.KEY=VALUE` that are ours; all others go to the model's constructor.
 OURS = ("steps", "batch", "train_images")
 READ_AS = (
@@ -158,6 +157,12 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
     for category in categories:
         if not category.test or not category.train:
             raise UserError(f"{category.root} needs train/good and test images to run a peer on it")
+    unnamed = [p.name for p in chosen if p.backbone and not p.only]
+    if options.weights == PRETRAINED and not backbone and unnamed:
+        raise UserError(
+            f"--weights pretrained: name the --backbone of {unnamed[0]}, such as"
+            " wide_resnet50_2.tv_in1k (the papers' weights) or resnet18"
+        )
     images = {category.key: _images(category) for category in categories}
     found = []
     for peer in chosen:

@@ -70,15 +70,42 @@ def local(backbone: str, path: Path, as_if: str = "") -> Iterator[list[str]]:
 
 
 @contextmanager
+def no_trained_networks() -> Iterator[None]:
+    """Refuses every trained network of timm while the block runs, cached or not."""
+    create = timm.create_model
+
+    def refuse(model_name: str, pretrained: bool = False, **others: Any) -> nn.Module:
+        if pretrained:
+            raise NeedsError(f"a download of {model_name}'s weights")
+        network: nn.Module = create(model_name, pretrained=False, **others)
+        return network
+
+    with mock.patch.object(timm, "create_model", refuse):
+        yield
+
+
+@contextmanager
 def no_network() -> Iterator[None]:
-    """Refuses every connection to another machine while the block runs."""
+    """Refuses every connection to another machine while the block runs.
+
+    A library may swallow the refusal or say something else of it: what it wanted is what is told.
+    """
+    refused: list[str] = []
 
     def refuse(_: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else address
-        raise NeedsError(f"a download from {host}: only --weights pretrained lets a model fetch")
+        refused.append(f"a download from {host}: only --weights pretrained lets a model fetch")
+        raise NeedsError(refused[-1])
 
     with mock.patch.object(socket.socket, "connect", refuse):
-        yield
+        try:
+            yield
+        except NeedsError:
+            raise
+        except Exception as error:
+            if refused:
+                raise NeedsError(refused[0]) from error
+            raise
 
 
 def input_statistics(backbone: str) -> tuple[list[float], list[float]]:

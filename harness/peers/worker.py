@@ -99,6 +99,7 @@ def score(module: Any, category: Any, size: int, device: str) -> tuple[Any, Any,
 
     from harness.peers.batches import as_tensor
     from harness.peers.weights import NeedsError
+    from sia_gen.core.errors import UserError
     from sia_gen.core.images import read_image
 
     module.eval().to(device)
@@ -124,6 +125,8 @@ def score(module: Any, category: Any, size: int, device: str) -> tuple[Any, Any,
             owns.append(found.pred_score.reshape(-1).float().cpu().numpy())
         seconds += time.perf_counter() - began
         print(f"scored {start + len(part)} of {len(category.test)}", flush=True)
+    if any(not np.isfinite(values).all() for values in owns):
+        raise UserError("the model's own image scores hold NaN or infinite values")
     own = np.concatenate(owns) if sum(map(len, owns)) == len(category.test) else None
     return np.concatenate(maps), own, seconds, remark
 
@@ -146,7 +149,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
     from detector import scorefile
     from harness.peers import batches, catalog
     from harness.peers.build import build
-    from harness.peers.plan import PRETRAINED
+    from harness.peers.catalog import PRETRAINED
     from harness.peers.weights import no_network
     from sia_gen.core.dataset import open_dataset
 

@@ -40,6 +40,7 @@ def test_names_are_found_in_any_spelling() -> None:
         ("patchcore", {}, "--weights FILE"),
         ("patchcore", {"weights": "x", "backbone": "mobilenetv2_100"}, ""),
         ("fastflow", {"weights": "x", "backbone": "mobilenetv2_100"}, ""),
+        ("fastflow", {"weights": "pretrained", "backbone": "mobilenetv2_100"}, "resnet18"),
         ("reverse-distillation", {"weights": "x", "backbone": "mobilenetv2_100"}, "resnet18"),
         ("reverse-distillation", {"weights": "x", "backbone": "wide_resnet50_2.tv_in1k"}, ""),
         ("dinomaly", {"weights": "x", "backbone": "mobilenetv2_100"}, "dinov2"),

@@ -116,6 +116,7 @@ def test_finished_cells_are_not_run_again_under_other_options(
         ("padim", ("--set", "stfpm.steps=3"), "not among the models"),
         ("padim", ("--set", "padim.steps=0"), "whole number"),
         ("padim", ("--seeds", "a"), "whole numbers"),
+        ("padim", ("--weights", "pretrained"), "name the --backbone of padim"),
         ("padim", ("--textures", "/nowhere"), "no folder"),
         ("padim", ("--weights", "/nowhere/mobilenetv2_050.pt"), "does not exist"),
         ("padim", ("--weights", "/nowhere/mine.pt"), "give --backbone"),

@@ -63,6 +63,18 @@ def test_no_connection_leaves_a_run_with_local_weights() -> None:
         wire.connect(("127.0.0.1", 9))
 
 
+def test_a_swallowed_refusal_is_told_and_trained_networks_are_refused() -> None:
+    with pytest.raises(weights.NeedsError, match="a download from example"), weights.no_network():
+        try:
+            socket.socket().connect(("example", 443))
+        except weights.NeedsError:
+            raise RuntimeError("no luck") from None
+    with weights.no_trained_networks():
+        timm.create_model(NAME, pretrained=False)
+        with pytest.raises(weights.NeedsError, match=f"a download of {NAME}"):
+            timm.create_model(NAME, pretrained=True)
+
+
 def test_layers_are_found_by_stride_and_inputs_normalised_for_the_weights() -> None:
     assert weights.layers_of("mobilenetv2_100", (8, 16)) == ["blocks.2", "blocks.4"]
     assert weights.layers_of("resnet18", (4, 8, 16)) == ["layer1", "layer2", "layer3"]
