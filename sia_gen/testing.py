@@ -25,6 +25,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
+from sia_gen.health import NonFiniteImagesError
 
 FAULTS = (
     "",
@@ -53,6 +54,9 @@ class Fake:
     at: int = -1  # the seed of the image at which the fault happens; -1: at any
     once: str = ""  # a file that is created by the first fault and prevents further ones
     health_check: str = "passed"  # passed, failed, or missing
+    judged: int = (
+        0  # 1: its brightness is compared with the normal images, which noise resembles not
+    )
 
     @property
     def resolution(self) -> int:
@@ -121,7 +125,7 @@ class Fake:
         elif self.fault == "memory":
             raise MemoryError("a fault on request")
         elif self.fault == "nan":
-            raise FloatingPointError("the model made non-finite images")
+            raise NonFiniteImagesError(len(made), len(made))
         elif self.fault == "constant":
             made[:] = 7
         elif self.fault == "duplicate":

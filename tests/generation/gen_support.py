@@ -22,6 +22,11 @@ from sia_gen.worker import WorkerConfig
 
 DATASET = "mini"
 CATEGORIES = ("brick", "grass", "gravel")
+STABLE = ("index.json", "wids.json", "sizes.json", "README.md", "card/strengths.svg")
+RUN_FILES = {
+    *STABLE,
+    *("run.json", "progress.json", "croissant.json", "card/contact-sheet.png"),
+}
 
 
 class NoStop:
@@ -107,8 +112,9 @@ def stable_files(run: Path) -> dict[str, str]:
         record = json.loads(path.read_text())
         del record["made"]
         found[path.relative_to(run).as_posix()] = json.dumps(record, sort_keys=True)
-    for name in ("index.json", "wids.json", "sizes.json"):
+    for name in STABLE:
         found[name] = (run / name).read_text()
+    found["sheet"] = sha256_file(run / "card/contact-sheet.png")
     return found
 
 
