@@ -32,8 +32,11 @@ def _read(path: Location, offset: int, size: int) -> bytes:
         return file.read(size)
 
 
-def _tile(image: Array8) -> Array8:
-    return image if max(image.shape[:2]) <= TILE else resize_image(image, TILE)
+def _tiles(images: list[Array8]) -> list[Array8]:
+    """Returns images of one size: as they are where they are small and alike, else squares."""
+    if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= TILE:
+        return images
+    return [resize_image(image, TILE) for image in images]
 
 
 def contact_sheet(run: Location, finished: Finished) -> bytes | None:
@@ -42,10 +45,9 @@ def contact_sheet(run: Location, finished: Finished) -> bytes | None:
     for key, (file, offsets) in sorted(finished.first.items())[:MAX_CATEGORIES]:
         path = run / file
         images = [
-            _tile(decode(_read(path, offset, size), f"{path}"))
-            for offset, size in offsets[:COLUMNS]
+            decode(_read(path, offset, size), str(path)) for offset, size in offsets[:COLUMNS]
         ]
-        blocks.append((key, [(f"0 to {len(images) - 1}", images)]))
+        blocks.append((key, [(f"0 to {len(images) - 1}", _tiles(images))]))
     return encode_png(sheet(blocks, 1), 6) if blocks else None
 
 

@@ -28,7 +28,7 @@ class Finished:
     wids: list[dict[str, Any]] = field(default_factory=list)
     images: Counter[str] = field(default_factory=Counter)  # by category
     strengths: Counter[int] = field(default_factory=Counter)  # by bin
-    first: dict[str, tuple[str, list[tuple[int, int]]]] = field(default_factory=dict)
+    first: dict[str, tuple[str, list[list[int]]]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

@@ -32,7 +32,8 @@ SCHEMES = {
     "memory": "memory",
 }
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
-ATTEMPTS = 4
+ATTEMPTS = 2  # of an operation; the clients below try each several times themselves
+PAUSE = 1.0  # seconds
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
 
 
@@ -194,9 +195,9 @@ class ObjectPath:
                 raise
             # Clients of stores raise classes of their own; only their text is common.
             except Exception as error:
-                if attempt == ATTEMPTS or "redentials" in str(error):
+                if attempt >= ATTEMPTS or "redentials" in str(error):
                     raise OSError(f"{type(error).__name__}: {error}") from error
-                time.sleep(0.2 * 3 ** (attempt - 1))
+                time.sleep(PAUSE)
         raise AssertionError("unreachable")
 
 

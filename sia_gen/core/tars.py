@@ -47,7 +47,7 @@ class TarBuilder:
             fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT
         )
         self._samples: list[dict[str, Any]] = []
-        self._offsets: list[tuple[int, int]] = []  # of each image: where it begins, and its size
+        self._offsets: list[list[int]] = []  # of each image: where it begins, and its size
 
     def add(self, sample: Synthetic) -> str:
         """Encodes and appends a sample; returns the SHA-256 of the pixels a reader will decode."""
@@ -70,7 +70,7 @@ class TarBuilder:
             member.size, member.mode = len(member_content), 0o644
             self._tar.addfile(member, io.BytesIO(member_content))
         padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        self._offsets.append((self._buffer.tell() - padded, len(content)))
+        self._offsets.append([self._buffer.tell() - padded, len(content)])
         self._samples.append({"key": key, **metadata})
 
     def finish(self) -> Tar:

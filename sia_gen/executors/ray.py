@@ -52,7 +52,7 @@ class RayExecutor:
         ledger = Ledger(specs, self._config, lost_attempts=self._options.attempts)
         if not len(ledger):
             return ledger.summary()
-        ray = import_ray()
+        ray = import_ray(self._options)
         ours = connect(ray, self._options)
         stop.install()
         try:

@@ -44,7 +44,7 @@ def seed_of(category: str, index: int) -> int:
     return image_seed(0, f"{DATASET}/{category}", index)
 
 
-def options(out: Path, data: Path, **changes: Any) -> RunOptions:
+def options(out: object, data: Path, **changes: Any) -> RunOptions:
     """Options of a run of three categories in nine shards."""
     values: dict[str, Any] = {
         "out": str(out),
@@ -168,7 +168,7 @@ def call(*arguments: object, **keywords: Any) -> tuple[int, str, str]:
     return finish(start(*arguments, **keywords))
 
 
-def run_arguments(out: Path, data: Path, /, **changes: object) -> list[object]:
+def run_arguments(out: object, data: Path, /, **changes: object) -> list[object]:
     """Arguments of `sia-gen run` for the run of `options`, on the local executor."""
     values: dict[str, object] = {
         "out": out,
