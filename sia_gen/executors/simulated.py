@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable
@@ -53,9 +54,10 @@ class Worker:
     """A simulated actor and the seconds it was busy."""
 
     number: int
-    dead: bool = False
     busy: float = 0.0
     ready_at: float = 0.0
+    gone_at: float = math.inf
+    shifts: list[tuple[float, float]] = field(default_factory=list)  # from, to: at a shard
 
 
 @dataclass(order=True)
@@ -82,6 +84,7 @@ class SimulatedRay:
         self.peak_pending = 0
         self._random = random.Random(scenario.seed)
         self._numbers = itertools.count()
+        self._last_first_attempt = 0.0
         self._now = 0.0  # simulated seconds, apart from the driver's own
         self._real = time.perf_counter()
         self._driver = 0.0  # real seconds spent outside this class
@@ -94,6 +97,22 @@ class SimulatedRay:
     def driver_seconds(self) -> float:
         """Real seconds that the supervisor has needed."""
         return self._driver
+
+    def idle_share(self) -> float:
+        """Returns the share of ready workers' time without a shard, until the queue was empty.
+
+        Afterwards workers are idle because nothing is left to do but what others retry.
+        """
+        last = self._last_first_attempt
+        there = busy = 0.0
+        for worker in self.workers:
+            there += max(0.0, min(worker.gone_at, last) - worker.ready_at)
+            busy += sum(max(0.0, min(end, last) - start) for start, end in worker.shifts)
+        return 1.0 - busy / there if there else 0.0
+
+    def note_first_attempt(self, start: float) -> None:
+        """Remembers when a shard was begun for the first time."""
+        self._last_first_attempt = max(self._last_first_attempt, start)
 
     def _enter(self) -> None:
         self._driver += time.perf_counter() - self._real
@@ -169,7 +188,7 @@ class SimulatedRay:
 
     def kill(self, actor: _Actor) -> None:
         """Ends an actor."""
-        actor.worker.dead = True
+        actor.worker.gone_at = self.clock()
 
     def available_resources(self) -> dict[str, float]:
         """Returns nothing: nothing is free while workers load."""
@@ -202,7 +221,7 @@ class _Actor:
         answer = {"status": "ready", "seconds": seconds, "device": "simulated"}
         return self.ray.promise(self.worker, seconds, answer)
 
-    def _run(self, spec: ShardSpec, _attempt: int) -> Answer:
+    def _run(self, spec: ShardSpec, attempt: int) -> Answer:
         scenario, seconds, fate = self.ray.scenario, self.ray.duration(), self.ray.draw()
         value: Any = {"status": "done", "images": spec.count, "seconds": seconds}
         if fate < scenario.lost:
@@ -215,7 +234,11 @@ class _Actor:
                 "traceback": "",
             }
         self.worker.busy += seconds
-        return self.ray.promise(self.worker, seconds, value)
+        answer = self.ray.promise(self.worker, seconds, value)
+        self.worker.shifts.append((answer.at - seconds, answer.at))
+        if attempt == 1:
+            self.ray.note_first_attempt(answer.at - seconds)
+        return answer
 
     def _progress(self) -> Answer:
         return self.ray.promise(self.worker, 0.0, ("", 0))

@@ -37,6 +37,7 @@ def test_every_gpu_gets_a_worker_and_stays_busy(tmp_path: Path) -> None:
     summary, ray, _ = simulate(tmp_path, scenario, shards=128)
     assert (summary.done, summary.failures) == (128, ())
     assert len(ray.workers) == 16
+    assert ray.idle_share() < 0.02
     working = (ray.clock() - scenario.load_seconds) * 16
     assert 1 - sum(worker.busy for worker in ray.workers) / working < 0.02
 
