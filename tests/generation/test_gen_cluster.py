@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def test_nodes_are_lost_and_won_and_the_bytes_are_the_same(
         process = support.start(
             *support.run_arguments(
                 out, mini, model="testing:noise?delay=0.9", executor="ray", address=cluster.address
-            )
+            ),
+            "--json",
         )
         lines = Lines(process.stderr)
         support.wait_for(lambda: lines.count("1 ready") == 1, 120)
@@ -54,6 +56,8 @@ def test_nodes_are_lost_and_won_and_the_bytes_are_the_same(
         support.wait_for(lambda: lines.count("2 ready") == 2 or process.poll() is not None, 120)
         assert process.wait(timeout=120) == 0, lines
         assert lines.count("2 ready") == 2, lines
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["images_made_now"] == 60  # and nothing of Ray's
     finally:
         if process is not None and process.poll() is None:
             process.kill()
