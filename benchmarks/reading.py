@@ -86,6 +86,10 @@ def ours(tars: list[Path], workers: int) -> tuple[float, float]:
     return read / seconds, read / sum(cpu for _, cpu in answers)
 
 
+def _unchanged(sample: dict[str, Any]) -> dict[str, Any]:
+    return sample
+
+
 def theirs(tars: list[Path], workers: int) -> float:
     """Returns images/s of webdataset's loader in the order of the tars."""
     import torch
@@ -94,7 +98,9 @@ def theirs(tars: list[Path], workers: int) -> float:
     torch.set_num_threads(1)
     dataset = webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False)
     dataset = dataset.decode("rgb8")
-    loader = webdataset.WebLoader(dataset, num_workers=workers, batch_size=None)
+    loader = webdataset.WebLoader(
+        dataset, num_workers=workers, batch_size=None, collate_fn=_unchanged
+    )
     count, began = 0, 0.0
     for sample in loader:
         if count == 0:
