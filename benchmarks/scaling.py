@@ -183,36 +183,50 @@ def real_recipe(images: int, shard: int) -> tuple[Recipe, str]:
 
 
 def bare(run: str, _model: str, images: int, shard: int) -> None:
-    """Prints the seconds of a bare loop over the shards in this process, after loading."""
+    """Prints wall and processor seconds of a bare loop over the shards here, after loading."""
     made, model = real_recipe(images, shard)
     worker = ShardWorker(config(Path(run), model, made.checkpoint_sha256))
     worker.load()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for spec in specs(made):
         answer = worker.run(spec, 1)
         if answer["status"] != "done":
             raise SystemExit(answer["error"])
-    print(time.perf_counter() - began)
+    print(time.perf_counter() - began, time.process_time() - cpu)
 
 
-def one_worker(run: Path, images: int, shard: int) -> float:
-    """Returns the seconds of Ray with one worker over the same shards, after it is ready."""
+def actors_seconds() -> float:
+    """Returns the processor seconds of our Ray workers so far: grandchildren of this process."""
+    total = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, fields = stat.read_text().split("(", 1)[1].rsplit(")", 1)
+            parent = fields.split()[1]
+            above = Path(f"/proc/{parent}/stat").read_text().rsplit(")", 1)[1].split()[1]
+        except (OSError, IndexError):
+            continue
+        if name.startswith("ray::") and int(above) == os.getpid():
+            total += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def one_worker(run: Path, images: int, shard: int) -> tuple[float, float]:
+    """Returns wall and processor seconds of Ray with one worker, driver included, when ready."""
     made, model = real_recipe(images, shard)
     executor = RayExecutor(
         config(run, model, made.checkpoint_sha256), ExecutionOptions(workers=1, num_cpus=1)
     )
-    moments: dict[str, float] = {}
+    moments: dict[str, tuple[float, float]] = {}
 
     def on_event(event: Event) -> None:
-        if event.kind == "worker":
-            moments["ready"] = time.perf_counter()
-        if event.kind == "done":
-            moments["done"] = time.perf_counter()
+        if event.kind in {"worker", "done"}:
+            moments[event.kind] = (time.perf_counter(), time.process_time() + actors_seconds())
 
     summary = executor.run(specs(made), on_event, NoStop())
     if summary.images != images:
         raise SystemExit(f"Ray made {summary.images} of {images} images: {summary.fatal}")
-    return moments["done"] - moments["ready"]
+    (began, cpu), (ended, later) = moments["worker"], moments["done"]
+    return ended - began, later - cpu
 
 
 def beside_a_bare_loop(folder: Path, seconds: float) -> list[str]:
@@ -220,7 +234,7 @@ def beside_a_bare_loop(folder: Path, seconds: float) -> list[str]:
     here = str(Path(__file__).resolve().parent)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-    def loop(name: str, images: int, shard: int) -> float:
+    def loop(name: str, images: int, shard: int) -> tuple[float, float]:
         code = BARE.format(
             benchmarks=here, run=str(folder / name), model="", images=images, shard=shard
         )
@@ -228,22 +242,26 @@ def beside_a_bare_loop(folder: Path, seconds: float) -> list[str]:
         output = subprocess.run(
             command, env=environment, check=True, capture_output=True, text=True
         )
-        return float(output.stdout.strip().splitlines()[-1])
+        wall, cpu = output.stdout.strip().splitlines()[-1].split()
+        return float(wall), float(cpu)
 
     # As many images as take so many seconds, in shards of about ten seconds.
-    trial = loop("trial", 64, 32)
+    trial = loop("trial", 64, 32)[0]
     shard = max(16, round(64 / trial * 10 / 16) * 16)
     images = max(2, round(seconds / 2 / (trial / 64) / shard)) * shard
-    rows = []
+    loops, rays = [0.0, 0.0], [0.0, 0.0]
     for turn in range(2):
-        rows.append(
-            (loop(f"bare{turn}", images, shard), one_worker(folder / f"ray{turn}", images, shard))
-        )
-    loops, rays = (sum(column) for column in zip(*rows, strict=True))
+        for total, found in (
+            (loops, loop(f"bare{turn}", images, shard)),
+            (rays, one_worker(folder / f"ray{turn}", images, shard)),
+        ):
+            total[0], total[1] = total[0] + found[0], total[1] + found[1]
     return [
         f"textures-64, 1 thread, 2 x {images} images in shards of {shard}",
-        f"bare loop in one process   {loops:8.1f} s   1.000",
-        f"Ray, 1 worker, from ready  {rays:8.1f} s   {rays / loops:.3f}",
+        f"{'':<28}{'wall s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}",
+        f"{'bare loop in one process':<28}{loops[0]:>9.1f}{1:>8.3f}{loops[1]:>9.1f}{1:>8.3f}",
+        f"{'Ray, 1 worker, once ready':<28}{rays[0]:>9.1f}{rays[0] / loops[0]:>8.3f}"
+        f"{rays[1]:>9.1f}{rays[1] / loops[1]:>8.3f}",
     ]
 
 

@@ -89,6 +89,13 @@ def joined(run: Location) -> list[dict[str, Any]]:
     return []
 
 
+def sweep(run: Location) -> None:
+    """Removes the files of drivers that joined and died."""
+    for holder in joined(run):
+        if not holder["live"]:
+            _leave(run / DRIVERS / f"{holder['token']}.json")
+
+
 def live_tokens(run: Location) -> set[str]:
     """Returns the tokens of all living drivers."""
     holders = [read(run) or {}, *joined(run)]

@@ -264,6 +264,7 @@ def run(
             raise UserError(f"{summary.fatal or 'stopped'}: {out} has vanished")
         if lock.live_tokens(out) <= {token}:  # others may be writing
             claims.sweep(out)
+            lock.sweep(out)
             for stray in run_folder.strays(out):
                 stray.unlink(missing_ok=True)
         finished = index.gather(out, prepared.planned)

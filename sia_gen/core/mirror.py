@@ -62,6 +62,7 @@ def local_folder(folder: Location) -> Path:
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error}") from error
     for local in target.rglob("*"):
-        if local.is_file() and local not in wanted:
-            local.unlink()
+        # Others may be copying at this moment: what they have half done is theirs.
+        if local.is_file() and local not in wanted and not local.name.startswith(".tmp-"):
+            local.unlink(missing_ok=True)
     return target

@@ -84,6 +84,8 @@ def test_a_shard_in_the_hands_of_a_driver_that_dies_is_made_by_the_other(
     code, _, error = support.finish(other)
     assert code == 0, error
     assert support.stable_files(out) == support.stable_files(finished)
+    names = {name for name in support.all_files(out) if not name.startswith("shards/")}
+    assert names <= support.RUN_FILES | {"progress.json"}
 
 
 def test_a_claim_belongs_to_one_living_driver(tmp_path: Path) -> None:

@@ -248,6 +248,21 @@ def test_normal_images_may_lie_in_a_bucket(
     assert json.loads((out / "run.json").read_text())["data"] == str(data)
 
 
+def test_a_model_may_lie_in_a_bucket(
+    place: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sia_gen import source
+
+    monkeypatch.setenv("SIA_GEN_CACHE", str(tmp_path))
+    shipped = Path(source.locate("textures-64"))
+    for path in shipped.rglob("*.*"):
+        if path.is_file() and path.suffix in {".json", ".safetensors"}:
+            (place / path.relative_to(shipped).as_posix()).replace_content(path.read_bytes())
+    here, there = source.describe(str(shipped)), source.describe(source.locate(str(place)))
+    assert there.checkpoint_sha256 == here.checkpoint_sha256
+    assert there.classes == here.classes
+
+
 def test_the_command_line_runs_in_a_bucket(place: ObjectPath, mini: Path) -> None:
     arguments = support.run_arguments(place, mini, per_category=4)
     code, printed, error = support.call(*arguments, "--json")
