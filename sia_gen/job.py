@@ -171,7 +171,7 @@ def make_shard(
     try:
         return publish(path, tar, spec.spec_hash, record_of)
     except UserError as error:
-        if isinstance(error.__cause__, OSError):
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
             raise OutputError(str(error)) from error
         raise
     except OSError as error:

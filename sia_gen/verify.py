@@ -14,7 +14,7 @@ from typing import Any
 from sia_gen import lock, run_folder
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import TEMPORARY_PREFIX, read_json
-from sia_gen.core.objects import Location
+from sia_gen.core.objects import Location, StoreError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
 from sia_gen.spec import Spec
@@ -111,6 +111,8 @@ def _schema(path: Location) -> object:
     """Returns the schema that a record on disk claims; None where it claims none."""
     try:
         content = read_json(record_path(path))
+    except StoreError:
+        raise
     except UserError:
         return None
     return content.get("schema") if isinstance(content, dict) else None

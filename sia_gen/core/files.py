@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.objects import Location, ObjectPath
+from sia_gen.core.objects import Location, ObjectPath, StoreError
 
 TEMPORARY_PREFIX = ".tmp-"
 # What file systems without hard links answer (FAT, some network and FUSE mounts).
@@ -94,6 +94,8 @@ def read_json(path: Location) -> Any:
     """Returns the JSON content of a file, or raises UserError naming the file and the fault."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except StoreError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -37,6 +37,13 @@ PAUSE = 1.0  # seconds
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
 
 
+class StoreError(OSError, UserError):
+    """A store could not be reached or answered with a fault: nothing is known of its objects.
+
+    It is never taken for a missing object: what cannot be seen must not be made again or dropped.
+    """
+
+
 @dataclass(frozen=True)
 class Stat:
     """Size in bytes and time of the last change, as os.stat names them."""
@@ -196,7 +203,8 @@ class ObjectPath:
             # Clients of stores raise classes of their own; only their text is common.
             except Exception as error:
                 if attempt >= ATTEMPTS or "redentials" in str(error):
-                    raise OSError(f"{type(error).__name__}: {error}") from error
+                    said = f"{type(error).__name__}: {error}"
+                    raise StoreError(f"{self} cannot be reached: {said}") from error
                 time.sleep(PAUSE)
         raise AssertionError("unreachable")
 

@@ -21,7 +21,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.files import create_bytes, read_json, to_json, write_bytes, write_json
 from sia_gen.core.images import Array8, decode
 from sia_gen.core.mirror import local_copy
-from sia_gen.core.objects import Location, ObjectPath
+from sia_gen.core.objects import Location, ObjectPath, StoreError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.tars import Synthetic, Tar, TarBuilder
 
@@ -99,6 +99,8 @@ def read_record(tar: Location) -> dict[str, Any] | None:
     """Returns a shard's record, or None where there is none or only a torn or foreign one."""
     try:
         record = read_json(record_path(tar))
+    except StoreError:
+        raise
     except UserError:
         return None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:

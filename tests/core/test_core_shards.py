@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -111,12 +112,14 @@ def built(value: int) -> Tar:
     return builder.finish()
 
 
-def test_offsets_in_the_facts_lead_to_the_images() -> None:
+def test_the_facts_lead_to_the_images_and_hash_the_tar() -> None:
     builder = TarBuilder()
     images = [np.full((9, 5, 3), 50 * i, np.uint8) for i in range(3)]
     for i, image in enumerate(images):
         builder.add(Synthetic(key=f"k{i}", image=image, metadata={"index": i}))
     tar = builder.finish()
+    assert tar.facts["sha256"] == hashlib.sha256(tar.content).hexdigest()
+    assert tar.facts["md5"] == hashlib.md5(tar.content, usedforsecurity=False).hexdigest()
     for image, (offset, size) in zip(images, tar.facts["offsets"], strict=True):
         assert tar.content[offset : offset + size] == encode_png(image)
 
