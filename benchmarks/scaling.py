@@ -265,31 +265,35 @@ def beside_a_bare_loop(folder: Path, seconds: float) -> list[str]:
     ]
 
 
+def simulated(root: Path, seconds: float) -> None:
+    """Prints what the supervisor does with workers that only pretend, and what plans weigh."""
+    print(f"simulated workers, {seconds:g} s a shard +- 10 %, 20 s to load; the driver is real")
+    headline, tenfold = specs(recipe()), specs(recipe(per_category=100_000))
+    usual = Scenario(shard_seconds=seconds)
+    print(simulate(root / "a", headline, usual))
+    rough = Scenario(shard_seconds=seconds, lost=0.02, raising=0.01)
+    print(simulate(root / "b", headline, rough))
+    print(simulate(root / "c", tenfold, usual))
+    print(simulate(root / "d", tenfold, Scenario(gpus=512, shard_seconds=seconds)))
+    print("plan")
+    print(plan_of(100_000))
+
+
 @click.command()
-@click.option(
-    "--real", default=0.0, help="Seconds of the job with the real model; 0 leaves it out."
-)
-@click.option("--gpus", default=6, show_default=True, help="Ray's logical GPUs.")
-@click.option("--seconds", default=60.0, show_default=True, help="Of a simulated shard.")
+@click.option("--real", default=0.0, help="Seconds of the job with the real model; 0: none.")
+@click.option("--gpus", default=6, show_default=True, help="Ray's logical GPUs; 0: none.")
+@click.option("--seconds", default=60.0, show_default=True, help="Of a simulated shard; 0: none.")
 def main(real: float, gpus: int, seconds: float) -> None:
     """Measure the supervisor."""
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        print(f"simulated workers, {seconds:g} s a shard +- 10 %, 20 s to load; the driver is real")
-        headline = specs(recipe())
-        usual = Scenario(shard_seconds=seconds)
-        print(simulate(root / "a", headline, usual))
-        rough = Scenario(shard_seconds=seconds, lost=0.02, raising=0.01)
-        print(simulate(root / "b", headline, rough))
-        print(simulate(root / "c", specs(recipe(per_category=100_000)), usual))
-        large = Scenario(gpus=512, shard_seconds=seconds)
-        print(simulate(root / "d", specs(recipe(per_category=100_000)), large))
-        print("plan")
-        print(plan_of(100_000))
-        print("Ray's actors, a generator that costs nothing")
-        print(on_ray(root / "e", gpus, 360))
+        if seconds:
+            simulated(root, seconds)
+        if gpus:
+            print("Ray's actors, a generator that costs nothing")
+            print(on_ray(root / "e", gpus, 360))
         if real:
             print("Ray beside a bare loop")
             for line in beside_a_bare_loop(root, real):
