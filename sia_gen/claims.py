@@ -34,6 +34,8 @@ class Claims:
         path = self._path(spec)
         if path in self._held:
             return True
+        if isinstance(self._run, Path) and not self._run.is_dir():
+            return True  # the folder vanished: no claim makes it anew, and the worker will say so
         content = json.dumps({"token": self._token}).encode()
         for _ in range(2):
             if create_bytes(path, content, durable=False):

@@ -228,7 +228,7 @@ def pack(options: PackOptions, say: Callable[[str], None] = lambda _: None) -> d
         require_conditional_put(out)
     else:
         out.mkdir(parents=True, exist_ok=True)
-    made = 0
+    made = shards_made = 0
     with lock.hold(out):
         started = run_folder.start_pack(out, content)
         for position, spec in enumerate(specs, start=1):
@@ -238,7 +238,7 @@ def pack(options: PackOptions, say: Callable[[str], None] = lambda _: None) -> d
             tar, meter = _build(spec, source)
             record = _facts(spec, tar, meter, source)
             publish(path, tar, spec.spec_hash, lambda record=record: record)  # type: ignore[misc]
-            made += spec.count
+            made, shards_made = made + spec.count, shards_made + 1
             twins = record["health"]["duplicates"]
             odd = f", {twins} images occur more than once" if twins else ""
             say(f"[{position}/{len(specs)}] {spec.name}: {spec.count} images{odd}")
@@ -253,4 +253,5 @@ def pack(options: PackOptions, say: Callable[[str], None] = lambda _: None) -> d
         "images": sum(spec.count for spec in specs),
         "images_made_now": made,
         "shards": len(specs),
+        "shards_made_now": shards_made,
     }

@@ -158,9 +158,11 @@ def _scan(path: Path) -> list[_Member]:
 def _whole(tar: Location) -> Location:
     """Returns the tar; UserError where its record says it was longer: tar itself cannot tell."""
     record = read_record(tar)
-    size = tar.stat().st_size if record is not None and tar.is_file() else None
-    if record is not None and size not in {None, record.get("bytes")}:
-        said = record.get("bytes")
+    said = None if record is None else record.get("bytes")
+    if said is None or not tar.is_file():
+        return tar
+    size = tar.stat().st_size
+    if size != said:
         raise UserError(f"{tar} has {size} bytes, its record says {said}: `sia-gen verify` the run")
     return tar
 

@@ -211,5 +211,8 @@ def test_pack_on_the_command_line(archive: Path, tmp_path: Path) -> None:
     code, printed, error = support.call("pack", archive, "--out", tmp_path / "out", "--json")
     assert code == 0, error
     assert json.loads(printed)["images"] == 14
-    code, _, error = support.call("status", tmp_path / "out")
-    assert code == 0, error
+    code, printed, error = support.call("status", tmp_path / "out")
+    assert code == 0 and "complete" in printed, error
+    (tmp_path / "out/shards/released/cable/cable-00000.tar").unlink()
+    code, _, error = support.call("repair", tmp_path / "out")
+    assert code == 0 and "1 shards made again" in error, error

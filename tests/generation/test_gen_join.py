@@ -60,6 +60,7 @@ def test_the_claims_of_a_dead_driver_are_taken_over(
     tmp_path: Path, mini: Path, finished: Path
 ) -> None:
     out = tmp_path / "run"
+    out.mkdir()
     dead = Claims(out, "dead")
     for spec in support.plan()[:3]:
         assert dead.take(spec)
@@ -98,6 +99,12 @@ def test_a_claim_belongs_to_one_living_driver(tmp_path: Path) -> None:
         assert theirs.take(spec)
         theirs.close()
         assert ours.take(spec)
+
+
+def test_a_claim_does_not_bring_a_vanished_folder_back(tmp_path: Path) -> None:
+    out = tmp_path / "gone"
+    assert Claims(out, "x").take(support.plan()[0])
+    assert not out.exists()
 
 
 def test_a_driver_of_another_host_is_alive_while_its_file_is_touched(tmp_path: Path) -> None:
