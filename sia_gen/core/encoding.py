@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from sia_gen.core import png
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, encode_png
+from sia_gen.core.images import Array8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def encode_jpeg(image: Array8) -> bytes:
 ENCODINGS = {
     encoding.name: encoding
     for encoding in (
-        Encoding(name="png", version=1, suffix=".png", lossless=True, encode=encode_png),
+        Encoding(name="png", version=1, suffix=".png", lossless=True, encode=png.encode),
         Encoding(name="webp", version=1, suffix=".webp", lossless=True, encode=encode_webp),
         Encoding(name="realnet", version=1, suffix=".jpg", lossless=False, encode=encode_jpeg),
     )

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sia_gen.core import png
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import create_bytes, read_json, to_json, write_bytes, write_json
-from sia_gen.core.images import Array8, decode
+from sia_gen.core.images import Array8
 from sia_gen.core.mirror import local_copy
 from sia_gen.core.objects import Location, ObjectPath, StoreError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
@@ -185,7 +186,7 @@ class ShardReader:
         suffix, offset, size = member.image
         with member.path.open("rb") as file:
             file.seek(offset)
-            return decode(file.read(size), f"{member.path}:{member.key}{suffix}")
+            return png.read(file.read(size), f"{member.path}:{member.key}{suffix}")
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Returns the metadata of image `index`; {} where the tar holds none."""

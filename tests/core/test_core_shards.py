@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sia_gen.core import shards
+from sia_gen.core import png, shards
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import create_bytes
 from sia_gen.core.images import encode_png
@@ -121,7 +121,7 @@ def test_the_facts_lead_to_the_images_and_hash_the_tar() -> None:
     assert tar.facts["sha256"] == hashlib.sha256(tar.content).hexdigest()
     assert tar.facts["md5"] == hashlib.md5(tar.content, usedforsecurity=False).hexdigest()
     for image, (offset, size) in zip(images, tar.facts["offsets"], strict=True):
-        assert tar.content[offset : offset + size] == encode_png(image)
+        assert tar.content[offset : offset + size] == png.encode(image)
 
 
 def test_the_first_finished_shard_stays(tmp_path: Path) -> None:
