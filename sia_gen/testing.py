@@ -49,6 +49,7 @@ class Fake:
     names: str = "brick,grass,gravel"
     weights: int = 0  # another number is another model: other pixels, another checkpoint hash
     delay: float = 0.0  # seconds a batch
+    gate: str = ""  # a file without which no batch is made: work that waits for its test
     load_delay: float = 0.0
     fault: str = ""
     at: int = -1  # the seed of the image at which the fault happens; -1: at any
@@ -91,6 +92,8 @@ class Fake:
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns noise images (B, size, size, 3), one for each seed, louder with the strength."""
         time.sleep(self.delay)
+        while self.gate and not Path(self.gate).exists():
+            time.sleep(0.05)
         made = np.stack(
             [
                 self._image(category, seed, strength)
