@@ -164,7 +164,7 @@ def read_all(root: Path, pictures: list[Array8], workers: int) -> None:
     row = "".join(f"{head:>{width}}" for head, width in heads)
     print(f"{'encoding':<10}{row}{'ours a CPU second':>20}")
     for name in ENCODINGS:
-        tars = write(root, pictures, name)
+        tars = write(root, pictures, name, max(1, images // 8))  # webdataset wants many
         size = sum(tar.stat().st_size for tar in tars) / images / 1000
         rows = [(*ours(tars, workers), theirs(tars, workers)) for _ in range(3)]
         mine, cpu, other = (max(column) for column in zip(*rows, strict=True))
@@ -175,7 +175,7 @@ def read_all(root: Path, pictures: list[Array8], workers: int) -> None:
 @click.command()
 @click.option("--images", default=1024, show_default=True, help="Read; 0 leaves reading out.")
 @click.option("--workers", default=2, show_default=True)
-@click.option("--write-images", default=1000, show_default=True, help="Of the shard that is timed.")
+@click.option("--write-images", default=1000, show_default=True, help="Of the shard; 0: none.")
 def main(images: int, workers: int, write_images: int) -> None:
     """Measure reading and writing."""
     os.environ["WDS_SECURE"] = "1"
@@ -184,8 +184,9 @@ def main(images: int, workers: int, write_images: int) -> None:
         root = Path(folder)
         if images:
             read_all(root, pictures, workers)
-        print("writing beside a generator of 100 ms an image, one shard")
-        print(hidden_writing(root, pictures[:64], "png", write_images), flush=True)
+        if write_images:
+            print("writing beside a generator of 100 ms an image, one shard")
+            print(hidden_writing(root, pictures[:64], "png", write_images), flush=True)
 
 
 if __name__ == "__main__":
