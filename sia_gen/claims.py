@@ -63,7 +63,7 @@ class Claims:
         self._held.clear()
 
     def _path(self, spec: ShardSpec) -> Location:
-        return self._folder / f"{spec.name}.json"
+        return self._folder / f"{spec.dataset}--{spec.name}.json"
 
     def _live(self, path: Location) -> bool:
         try:

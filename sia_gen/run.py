@@ -61,7 +61,7 @@ def _brightness(prepared: Prepared) -> dict[str, Levels]:
     if not source.resembles_normals(prepared.model):
         return {}
     side = prepared.recipe.resolution
-    return {category.name: normals.levels(category, side) for category in prepared.categories}
+    return {category.key: normals.levels(category, side) for category in prepared.categories}
 
 
 def _make_folder(out: Location) -> None:

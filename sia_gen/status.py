@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,13 @@ def read(run: Location) -> dict[str, Any]:
     else:
         state = "failed" if failed else "incomplete"
     missing_images = sum(spec.count for spec in missing)
-    per_category = dict.fromkeys((spec.category for spec in planned), 0)
+    # Of a set of datasets the categories are named in full, dataset/category.
+    several = len({spec.key.rpartition("/")[0] for spec in planned}) > 1
+    per_category: Counter[str] = Counter()
     gone = {spec.file for spec in missing}
     for spec in planned:
-        per_category[spec.category] += 0 if spec.file in gone else spec.count
+        name = spec.key if several else spec.category
+        per_category[name] += 0 if spec.file in gone else spec.count
     images = sum(spec.count for spec in planned)
     return {
         "run": str(run),
@@ -74,7 +78,7 @@ def read(run: Location) -> dict[str, Any]:
         "shards": len(planned),
         "shards_done": len(planned) - len(missing),
         "failed": failed,
-        "categories": per_category,
+        "categories": dict(per_category),
         "held_by": _who(holder) if holder else None,
         "joined_by": [_who(driver) for driver in drivers],
     }

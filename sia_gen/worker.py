@@ -123,7 +123,7 @@ class ShardWorker:
                 run,
                 model=self.config.model,
                 attempt=attempt,
-                normal=self.config.normals.get(spec.category),
+                normal=self.config.normals.get(spec.key),
                 on_batch=note,
                 owned=lambda: token is None or holds(run, token),
             )

@@ -65,6 +65,22 @@ def test_resizing_is_bilinear_with_antialiasing_and_without_crop() -> None:
     assert resize_image(wide, 16)[:, -1].min() > 50
 
 
+def test_resizing_is_what_the_papers_loader_does(tmp_path: Path) -> None:
+    """RealNet's: torchvision's Resize of a Pillow image, bilinear; nearest for masks."""
+    from torchvision.transforms import InterpolationMode, Resize
+
+    picture = Image.fromarray(RNG.integers(0, 256, (93, 61, 3), dtype=np.uint8))
+    path = save(tmp_path / "a.png", picture)
+    for size in (16, 64, 128):
+        theirs = Resize((size, size), InterpolationMode.BILINEAR)(picture)
+        np.testing.assert_array_equal(read_image(path, size), np.asarray(theirs))
+    mask = Image.fromarray((RNG.uniform(size=(93, 61)) > 0.5).astype(np.uint8) * 255)
+    theirs = Resize((32, 32), InterpolationMode.NEAREST)(mask)
+    np.testing.assert_array_equal(
+        read_mask(save(tmp_path / "m.png", mask), 32), np.asarray(theirs) > 0
+    )
+
+
 def test_masks_are_binary_by_any_value(tmp_path: Path) -> None:
     values = np.zeros((8, 8), np.uint8)
     values[2:4, 2:4], values[6, 6] = 255, 3

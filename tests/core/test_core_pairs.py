@@ -80,6 +80,10 @@ def test_otsu_and_triangle_split_two_tones() -> None:
     # Noise has no part on a ground: the whole image may carry an anomaly.
     assert foreground.estimate(image(), "auto").all()
     assert foreground.estimate(np.full((8, 8, 3), 7, np.uint8), "auto").all()
+    # A surface that is lit from one side has none either.
+    ramp = np.linspace(20, 220, 40).astype(np.uint8)[None, :, None]
+    lit = np.ascontiguousarray(np.broadcast_to(np.minimum(ramp, ramp[:, ::-1]), (40, 40, 3)))
+    assert foreground.estimate(lit, "auto").all()
     with pytest.raises(UserError, match="foreground rule"):
         foreground.estimate(picture, "otsu brightt gray")
 

@@ -77,7 +77,7 @@ def test_normal_images_of_any_kind_are_looked_at(mode: str, tmp_path: Path) -> N
     out = tmp_path / "run"
     model = "testing:noise?judged=1"
     run(support.options(out, tmp_path / "data", model=model, per_category=2), LOCAL)
-    levels = json.loads((out / "run.json").read_text())["normals"]["brick"]
+    levels = json.loads((out / "run.json").read_text())["normals"]["data/brick"]
     assert 60 < levels["mean"] < 200
 
 

@@ -75,7 +75,7 @@ def test_a_shard_in_the_hands_of_a_driver_that_dies_is_made_by_the_other(
     out = tmp_path / "run"
     hung = f"testing:noise?fault=hang&at={support.seed_of('brick', 1)}"
     process = support.start(*support.run_arguments(out, mini, model=hung), "--join")
-    support.wait_for(lambda: (out / FOLDER / "brick-00000.json").is_file())
+    support.wait_for(lambda: (out / FOLDER / "mini--brick-00000.json").is_file())
     other = support.start(*support.run_arguments(out, mini), "--join")
     support.wait_for(lambda: len(support.tar_hashes(out)) == 8)
     state = read_status(out)

@@ -72,7 +72,7 @@ def test_brightness_near_the_normal_images_is_recorded(tmp_path: Path) -> None:
     assert record["health"]["normal_level"] == 130.0
     assert abs(record["health"]["mean_level"] - 128) < 2
     assert record["health"]["non_finite"] == 0
-    stored = json.loads((out / "run.json").read_text())["normals"]["brick"]
+    stored = json.loads((out / "run.json").read_text())["normals"]["data/brick"]
     assert stored["mean"] == 130.0
 
 

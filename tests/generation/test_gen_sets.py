@@ -1,0 +1,40 @@
+"""A run over several datasets at once: their categories keep their full names."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import gen_support as support
+
+from sia_gen.core.shards import find_shards, read_record
+from sia_gen.options import ExecutionOptions
+from sia_gen.repair import repair
+from sia_gen.run import run
+from sia_gen.status import read as read_status
+from sia_gen.verify import verify
+
+LOCAL = ExecutionOptions(executor="local")
+
+
+def test_equal_categories_of_two_datasets_stay_apart(mini: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "run"
+    for name, categories in (("one", ("brick",)), ("two", ("brick", "grass"))):
+        for category in categories:
+            shutil.copytree(mini / category, root / name / category)
+    run(support.options(out, root, per_category=5), LOCAL)
+    assert verify(out).problems == ()
+    keys = [str((read_record(tar) or {})["category"]) for tar in find_shards(out)]
+    assert keys == ["one/brick", "two/brick", "two/grass"]
+    first, second = find_shards(out, "one/brick")[0], find_shards(out, "two/brick")[0]
+    assert first.read_bytes() != second.read_bytes()  # the full name decides the seeds
+    state = read_status(out)
+    assert state["categories"] == {"one/brick": 5, "two/brick": 5, "two/grass": 5}
+    # The same images as of a run over the one dataset alone.
+    alone = tmp_path / "alone"
+    run(support.options(alone, root / "two", per_category=5), LOCAL)
+    assert find_shards(alone, "two/brick")[0].read_bytes() == second.read_bytes()
+    second.unlink()
+    assert read_status(out)["categories"]["two/brick"] == 0
+    repair(out, LOCAL)
+    assert verify(out).problems == ()
