@@ -49,6 +49,14 @@ COMMANDS = {
         target="sia_gen.cli_check:repair",
         help="Make again exactly what verify condemns.",
     ),
+    "retry": LazyCommand(
+        target="sia_gen.cli_check:retry",
+        help="Make the shards that were given up once more.",
+    ),
+    "pack": LazyCommand(
+        target="sia_gen.cli_pack:pack",
+        help="Turn an existing folder of images into the same shards.",
+    ),
 }
 
 EPILOG = """\b

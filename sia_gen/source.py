@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
+from sia_gen.core.mirror import local_folder
+from sia_gen.core.objects import is_url
+from sia_gen.core.objects import locate as locate_address
 
 FAKE = "testing:"  # `--model testing:NAME`, see sia_gen/testing.py; absent from every help text
 
@@ -51,6 +54,8 @@ def locate(model: str) -> str:
     """Returns a model's absolute folder, valid in any process; UserError where there is none."""
     if model.startswith(FAKE):
         return model
+    if is_url(model):
+        return str(locate_address(model))
     from sia_gen.diffusion.model_folder import find_model
 
     return str(Path(find_model(model)).resolve())
@@ -64,7 +69,7 @@ def describe(model: str) -> ModelFacts:
         return testing.parse(model)
     from sia_gen.diffusion.model_folder import describe as describe_folder
 
-    return describe_folder(Path(model))
+    return describe_folder(local_folder(locate_address(model)))
 
 
 def load(
@@ -75,10 +80,12 @@ def load(
     steps: int,
     sampler: str,
     threads: int | None = None,
+    truncate: bool = False,
 ) -> Generator:
     """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
 
     bf16 convolutions round differently with another number of threads (measured): a run fixes it.
+    `truncate` cuts pixel values off instead of rounding them, as RealNet's authors do.
     """
     if model.startswith(FAKE):
         from sia_gen import testing
@@ -91,8 +98,22 @@ def load(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_generator(
-        Path(model), device=device, precision=precision, steps=steps, sampler=sampler
+        local_folder(locate_address(model)),
+        device=device,
+        precision=precision,
+        steps=steps,
+        sampler=sampler,
+        truncate=truncate,
     )
+
+
+def resembles_normals(model: str) -> bool:
+    """Returns whether a located model's images can be compared with the normal images."""
+    if model.startswith(FAKE):
+        from sia_gen import testing
+
+        return bool(testing.parse(model).judged)
+    return True
 
 
 def require_health(model: str, facts: ModelFacts, *, force: bool) -> None:

@@ -15,6 +15,7 @@ from sia_gen.diffusion.model_folder import ModelFacts, describe
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import Denoiser
+from sia_gen.health import NonFiniteImagesError
 
 SAMPLERS = ("iddpm", "ddim")
 
@@ -43,9 +44,16 @@ class Generator:
     """Makes images of a model's categories, each from its own seed and strength."""
 
     def __init__(
-        self, facts: ModelFacts, *, device: torch.device, precision: str, steps: int, sampler: str
+        self,
+        facts: ModelFacts,
+        *,
+        device: torch.device,
+        precision: str,
+        steps: int,
+        sampler: str,
+        truncate: bool = False,
     ) -> None:
-        self.facts, self.device, self.precision = facts, device, precision
+        self.facts, self.device, self.precision, self.truncate = facts, device, precision, truncate
         scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
@@ -91,9 +99,10 @@ class Generator:
         x_0 = sample(
             denoise, self.scheduler, shape, image_generators(seeds), strengths, self.device
         )
-        if not bool(torch.isfinite(x_0).all()):
-            raise UserError(f"the model {self.facts.folder.name} made non-finite images")
-        return to_uint8(x_0)
+        finite = torch.isfinite(x_0).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            raise NonFiniteImagesError(int((~finite).sum()), len(seeds))
+        return to_uint8(x_0, truncate=self.truncate)
 
 
 def load_generator(
@@ -103,6 +112,7 @@ def load_generator(
     precision: str = "auto",
     steps: int = 20,
     sampler: str = "iddpm",
+    truncate: bool = False,
 ) -> Generator:
     """Returns a generator for a model folder, on a device in a precision; UserError otherwise."""
     if sampler not in SAMPLERS:
@@ -120,4 +130,5 @@ def load_generator(
         precision=devices.choose_precision(precision, chosen),
         steps=steps,
         sampler=sampler,
+        truncate=truncate,
     )

@@ -41,12 +41,13 @@ def sample(
     return x_t
 
 
-def to_uint8(x_BCHW: Tensor) -> Array8:
+def to_uint8(x_BCHW: Tensor, *, truncate: bool = False) -> Array8:
     """Returns images in [-1, 1] as uint8 RGB (B, H, W, 3): (x + 1) * 127.5, rounded and clipped.
 
-    One gray channel is repeated three times.
+    One gray channel is repeated three times. `truncate` cuts fractions off, as RealNet's code does.
     """
-    scaled = ((x_BCHW.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    scaled = (x_BCHW.float() + 1.0) * 127.5
+    scaled = (scaled if truncate else scaled.round()).clamp(0, 255).to(torch.uint8)
     if scaled.shape[1] == 1:
         scaled = scaled.expand(-1, 3, -1, -1)
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
