@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.images import Array8
 from sia_gen.diffusion import device as devices
+from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
-from sia_gen.diffusion.unet import Denoiser
+from sia_gen.diffusion.unet import fold, unfold
+
+if TYPE_CHECKING:
+    from sia_gen.diffusion.classifier import Guidance
 
 SAMPLERS = ("iddpm", "ddim")
 
@@ -43,14 +47,22 @@ class Generator:
     """Makes images of a model's categories, each from its own seed and strength."""
 
     def __init__(
-        self, facts: ModelFacts, *, device: torch.device, precision: str, steps: int, sampler: str
+        self,
+        facts: ModelFacts,
+        *,
+        device: torch.device,
+        precision: str,
+        steps: int,
+        sampler: str,
+        guidance: Guidance | None = None,
     ) -> None:
         self.facts, self.device, self.precision = facts, device, precision
+        self.guidance = guidance
         scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet = load_unet(facts.folder).to(device).to(memory_format=torch.channels_last)
-        self.denoiser = Denoiser(unet, facts.patch).eval()
+        unet = load_unet(facts.folder).to(device).eval()
+        self.network = LeanUNet(unet, devices.network_dtype(precision))
 
     @property
     def resolution(self) -> int:
@@ -79,17 +91,24 @@ class Generator:
                 f"the model {self.facts.folder.name} does not know category {category!r}."
                 f"{near_names(category, list(self.classes))}"
             )
-        label = self.classes.index(category)
-        classes = torch.full((len(seeds),), label, dtype=torch.long, device=self.device)
+        label = torch.tensor([self.classes.index(category)], device=self.device)
+        patch, guidance = self.facts.patch, self.guidance
 
         def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            x_t = x_t.contiguous(memory_format=torch.channels_last)
-            with devices.autocast(self.device, self.precision):
-                return self.denoiser(x_t, t, classes).float()
+            return unfold(self.network(fold(x_t, patch), t[:1], label), patch).float()
 
-        shape = (self.facts.channels, self.resolution, self.resolution)
+        def gradient(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert guidance is not None
+            return guidance.gradient(x_t, t, category)
+
         x_0 = sample(
-            denoise, self.scheduler, shape, image_generators(seeds), strengths, self.device
+            denoise,
+            self.scheduler,
+            (self.facts.channels, self.resolution, self.resolution),
+            image_generators(seeds),
+            strengths,
+            self.device,
+            gradient if guidance is not None else None,
         )
         if not bool(torch.isfinite(x_0).all()):
             raise UserError(f"the model {self.facts.folder.name} made non-finite images")
@@ -103,8 +122,13 @@ def load_generator(
     precision: str = "auto",
     steps: int = 20,
     sampler: str = "iddpm",
+    guidance: Path | None = None,
+    guidance_scale: float = 1.0,
 ) -> Generator:
-    """Returns a generator for a model folder, on a device in a precision; UserError otherwise."""
+    """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
+
+    `guidance` is a classifier folder, whose gradient steers every image to its category.
+    """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
@@ -114,10 +138,23 @@ def load_generator(
             f"the model {model.name} was finished for {facts.sampling_steps} sampling steps, not"
             f" {steps}: its variance would be wrong; leave --steps at {facts.sampling_steps}"
         )
+    steered = None
+    if guidance is not None:
+        from sia_gen.diffusion.classifier import load_guidance
+
+        steered = load_guidance(
+            guidance,
+            guidance_scale,
+            resolution=facts.resolution,
+            channels=facts.channels,
+            classes=facts.classes,
+            device=chosen,
+        )
     return Generator(
         facts,
         device=chosen,
         precision=devices.choose_precision(precision, chosen),
         steps=steps,
         sampler=sampler,
+        guidance=steered,
     )

@@ -41,9 +41,7 @@ def sample(
         step = t.to(device).expand(len(generators))
         prediction = denoiser(x_t, step)
         guide = None if gradient is None else gradient(x_t, step)
-        x_t = scheduler.step(
-            prediction, t, x_t, strength, generators, gradient=guide
-        ).prev_sample
+        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
     return x_t
 
 
