@@ -108,6 +108,19 @@ what = _options(
         help="Precision of the network; auto takes what the device is fast in.",
     ),
     click.option(
+        "--guidance",
+        default="",
+        metavar="DIR",
+        help="Classifier folder of `sia-gen import`: steers images to their category.  [off]",
+    ),
+    click.option(
+        "--guidance-scale",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Weight of the classifier's gradient.",
+    ),
+    click.option(
         "--force", is_flag=True, help="Generate from a model that has not passed its health check."
     ),
 )

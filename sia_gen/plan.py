@@ -42,6 +42,8 @@ class Recipe:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str = ""  # of the classifier's weights; empty without guidance
+    guidance_scale: float = 0.0
     method: str = METHOD
     format: str = FORMAT
 
@@ -88,6 +90,8 @@ class ShardSpec:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str
+    guidance_scale: float
     method: str
     format: str
 

@@ -40,6 +40,7 @@ class Prepared:
     out: Path
     recipe: Recipe
     model: str  # located
+    guidance: str  # an absolute folder, or empty
     facts: dict[str, Any]  # for run.json, beside the recipe
     planned: list[ShardSpec]
     missing: list[ShardSpec]
@@ -90,6 +91,7 @@ def prepare(options: RunOptions) -> Prepared:
     names = tuple(category.name for category in categories)
     source.require_classes(options.model, facts, names)
     source.require_health(options.model, facts, force=options.force)
+    guidance = source.describe_guidance(options.guidance, options.model, facts)
     recipe = Recipe(
         dataset=dataset.name,
         categories=names,
@@ -105,6 +107,8 @@ def prepare(options: RunOptions) -> Prepared:
         precision=options.precision,
         checkpoint_sha256=facts.checkpoint_sha256,
         resolution=facts.resolution,
+        guidance_sha256=guidance.checkpoint_sha256 if guidance else "",
+        guidance_scale=options.guidance_scale if guidance else 0.0,
     )
     planned = specs(recipe)
     exists = run_folder.require_same(out, recipe)
@@ -114,6 +118,7 @@ def prepare(options: RunOptions) -> Prepared:
         out=out,
         recipe=recipe,
         model=model,
+        guidance=str(guidance.folder.resolve()) if guidance else "",
         facts={
             "options": asdict(options),
             "data": str(dataset.root),
@@ -218,6 +223,9 @@ def _execute(
         steps=recipe.steps,
         sampler=recipe.sampler,
         threads=recipe.threads,
+        guidance=prepared.guidance,
+        guidance_sha256=recipe.guidance_sha256,
+        guidance_scale=recipe.guidance_scale,
         token=token,
     )
     to_do = sum(spec.count for spec in missing)

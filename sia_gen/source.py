@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
+
+if TYPE_CHECKING:
+    from sia_gen.diffusion.guidance_folder import ClassifierFacts
 
 FAKE = "testing:"  # `--model testing:NAME`, see sia_gen/testing.py; absent from every help text
 
@@ -43,6 +46,10 @@ class Generator(ModelFacts, Protocol):
     def precision(self) -> str:
         """In which precision it computes."""
 
+    @property
+    def guidance_sha256(self) -> str:
+        """The hash of the guiding classifier's weights; empty without guidance."""
+
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
 
@@ -67,6 +74,19 @@ def describe(model: str) -> ModelFacts:
     return describe_folder(Path(model))
 
 
+def describe_guidance(guidance: str, model: str, facts: ModelFacts) -> ClassifierFacts | None:
+    """Returns a guiding classifier's facts, without torch; UserError where it fits no model."""
+    if not guidance:
+        return None
+    if model.startswith(FAKE):
+        raise UserError(f"--guidance {guidance}: the fake model {model} cannot be guided")
+    from sia_gen.diffusion.guidance_folder import describe as describe_classifier
+
+    found = describe_classifier(Path(guidance))
+    found.require_fit(resolution=facts.resolution, classes=facts.classes)
+    return found
+
+
 def load(
     model: str,
     *,
@@ -75,6 +95,8 @@ def load(
     steps: int,
     sampler: str,
     threads: int | None = None,
+    guidance: str = "",
+    guidance_scale: float = 1.0,
 ) -> Generator:
     """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
 
@@ -91,7 +113,13 @@ def load(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_generator(
-        Path(model), device=device, precision=precision, steps=steps, sampler=sampler
+        Path(model),
+        device=device,
+        precision=precision,
+        steps=steps,
+        sampler=sampler,
+        guidance=Path(guidance) if guidance else None,
+        guidance_scale=guidance_scale,
     )
 
 

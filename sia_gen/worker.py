@@ -37,6 +37,9 @@ class WorkerConfig:
     steps: int
     sampler: str
     threads: int
+    guidance: str = ""  # an absolute folder
+    guidance_sha256: str = ""
+    guidance_scale: float = 0.0
     token: str | None = None  # of the lock of the run folder
 
 
@@ -78,9 +81,13 @@ class ShardWorker:
                 steps=config.steps,
                 sampler=config.sampler,
                 threads=config.threads,
+                guidance=config.guidance,
+                guidance_scale=config.guidance_scale,
             )
             if generator.checkpoint_sha256 != config.checkpoint_sha256:
                 raise UserError(f"model {config.model} was changed since the run was planned")
+            if generator.guidance_sha256 != config.guidance_sha256:
+                raise UserError(f"guidance {config.guidance} was changed since the run was planned")
         except UserError as error:
             return _failure("user", error)
         except Exception as error:

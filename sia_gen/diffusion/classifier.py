@@ -18,7 +18,7 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
 from torch import nn
 from torch.nn import functional
 
-from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.errors import UserError
 from sia_gen.diffusion.guidance_folder import NETWORK, describe
 
 Tensor = torch.Tensor
@@ -111,6 +111,7 @@ class Guidance:
     network: ADMClassifier
     classes: tuple[str, ...]
     scale: float
+    checkpoint_sha256: str
 
     def gradient(self, x_BCHW: Tensor, t_B: Tensor, category: str) -> Tensor:
         """Returns scale * grad_x log p(category | x_t, t), float32 (B, C, H, W)."""
@@ -133,21 +134,7 @@ def load_guidance(
 ) -> Guidance:
     """Returns a classifier that fits a model, in float32; UserError where it does not."""
     facts = describe(folder)
-    for name, found, expected in (
-        ("resolution", facts.resolution, resolution),
-        ("channels", facts.channels, channels),
-    ):
-        if found != expected:
-            raise UserError(
-                f"classifier {folder}: its {name} is {found}, the diffusion model's {expected}:"
-                " import the classifier that was trained beside it"
-            )
-    unknown = [name for name in classes if name not in facts.classes]
-    if unknown:
-        raise UserError(
-            f"classifier {folder} does not know {', '.join(unknown)}."
-            f"{near_names(unknown[0], list(facts.classes))}"
-        )
+    facts.require_fit(resolution=resolution, channels=channels, classes=classes)
     try:
         network = ADMClassifier.from_pretrained(
             str(folder), subfolder=NETWORK, low_cpu_mem_usage=False
@@ -158,4 +145,9 @@ def load_guidance(
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"classifier {folder}: weight {name} holds NaN or infinite values")
     network = network.float().to(device).eval().requires_grad_(False)
-    return Guidance(network=network, classes=facts.classes, scale=scale)
+    return Guidance(
+        network=network,
+        classes=facts.classes,
+        scale=scale,
+        checkpoint_sha256=facts.checkpoint_sha256,
+    )

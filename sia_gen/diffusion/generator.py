@@ -80,6 +80,11 @@ class Generator:
         return self.facts.checkpoint_sha256
 
     @property
+    def guidance_sha256(self) -> str:
+        """The hash of the guiding classifier's weights; empty without guidance."""
+        return self.guidance.checkpoint_sha256 if self.guidance else ""
+
+    @property
     def health(self) -> dict[str, Any]:
         """The model's measured health; empty where it was never measured."""
         return self.facts.health

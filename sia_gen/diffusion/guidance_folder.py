@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sia_gen.core.errors import UserError
+from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.files import read_json
 from sia_gen.core.provenance import sha256_file
 
@@ -24,6 +25,26 @@ class ClassifierFacts:
     resolution: int
     channels: int
     checkpoint_sha256: str
+
+    def require_fit(
+        self, *, resolution: int, classes: Sequence[str], channels: int | None = None
+    ) -> None:
+        """Raises UserError where the classifier was trained for other images than a model's."""
+        for name, found, expected in (
+            ("resolution", self.resolution, resolution),
+            ("channels", self.channels, self.channels if channels is None else channels),
+        ):
+            if found != expected:
+                raise UserError(
+                    f"guidance {self.folder}: its {name} is {found}, the diffusion model's"
+                    f" {expected}: give the classifier that was trained beside the model"
+                )
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise UserError(
+                f"guidance {self.folder} does not know {', '.join(unknown)}."
+                f"{near_names(unknown[0], list(self.classes))}"
+            )
 
 
 def describe(folder: Path) -> ClassifierFacts:

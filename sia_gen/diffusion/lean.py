@@ -31,7 +31,7 @@ class LeanUNet(nn.Module):
         self.unet, self.dtype = unet, dtype
         for module in unet.modules():
             if isinstance(module, nn.Conv2d):
-                module.to(dtype=dtype, memory_format=torch.channels_last)
+                module.to(dtype).to(memory_format=torch.channels_last)
         self.fused = nn.ModuleDict()
         for name, module in list(unet.named_modules()):
             key = name.replace(".", "-")
@@ -40,8 +40,8 @@ class LeanUNet(nn.Module):
                 module.to_out[0].to(dtype)
                 module.lean_key = key
             elif getattr(module, "upsample", None) is not None and hasattr(module, "conv1"):
-                conv = _folded_upsampling(module.conv1)
-                self.fused[key] = conv.to(dtype=dtype, memory_format=torch.channels_last)
+                conv = _folded_upsampling(module.conv1).to(dtype)
+                self.fused[key] = conv.to(memory_format=torch.channels_last)
                 module.lean_key = key
 
     def forward(self, x_BCHW: Tensor, t: Tensor, label: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def _joined_projections(attention: Any) -> nn.Linear:
     return joined.to(parts[0].weight.device)
 
 
-def _folded_upsampling(conv: nn.Conv2d) -> nn.Conv2d:
+def _folded_upsampling(conv: Any) -> nn.Conv2d:
     """Returns a 2 x 2 convolution whose four groups of channels are the four pixels of a fold.
 
     Along an axis the even pixel sees (i - 1, i) with taps (w0, w1 + w2), the odd one (i, i + 1)
@@ -167,7 +167,8 @@ def _norm(
     activate: bool = False,
 ) -> Tensor:
     """Returns group norm with an extra scale and shift (C,) folded in, and SiLU behind it."""
-    weight, bias = norm.weight, norm.bias
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
     if scale is not None and shift is not None:
         weight, bias = weight * scale, bias * scale + shift
     if x.device.type != "cpu" or x.shape[2] * x.shape[3] >= FAST_NORM_PIXELS:
