@@ -121,6 +121,11 @@ what = _options(
         help="Weight of the classifier's gradient.",
     ),
     click.option(
+        "--compile",
+        is_flag=True,
+        help="Compile the network (and record CUDA graphs): minutes before the first image.",
+    ),
+    click.option(
         "--force", is_flag=True, help="Generate from a model that has not passed its health check."
     ),
 )

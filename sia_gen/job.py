@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import numpy as np
 
 from sia_gen import health
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8
+from sia_gen.core.images import Array8, encode_png
 from sia_gen.core.provenance import versions
-from sia_gen.core.shards import Synthetic, is_done, read_record, write_record, write_tar
+from sia_gen.core.shards import PNG_LEVEL, Synthetic, is_done, read_record, write_record, write_tar
 from sia_gen.plan import ShardSpec
 from sia_gen.source import Generator
 
@@ -47,8 +48,26 @@ def _check_batch(made: Array8, spec: ShardSpec, count: int) -> None:
 def generate(
     spec: ShardSpec, generator: Generator, on_batch: Callable[[int], None]
 ) -> list[Synthetic]:
-    """Returns a shard's images with their metadata; calls on_batch with the images made so far."""
+    """Returns a shard's images with their metadata; calls on_batch with the images made so far.
+
+    A batch is encoded while the next one is sampled.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as encoder:
+        try:
+            return _generate(spec, generator, on_batch, encoder)
+        except BaseException:
+            encoder.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _generate(
+    spec: ShardSpec,
+    generator: Generator,
+    on_batch: Callable[[int], None],
+    encoder: ThreadPoolExecutor,
+) -> list[Synthetic]:
     samples: list[Synthetic] = []
+    encoded: list[Future[bytes]] = []
     for batch in spec.batches():
         seeds = [spec.image_seed(index) for index in batch]
         strengths = [spec.strength(seed) for seed in seeds]
@@ -66,8 +85,9 @@ def generate(
                 "steps": spec.steps,
             }
             samples.append(Synthetic(key=spec.sample_key(index), image=image, metadata=metadata))
+            encoded.append(encoder.submit(encode_png, image, PNG_LEVEL))
         on_batch(len(samples))
-    return samples
+    return [replace(s, png=png.result()) for s, png in zip(samples, encoded, strict=True)]
 
 
 def make_shard(

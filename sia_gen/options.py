@@ -50,6 +50,7 @@ class RunOptions:
     precision: str = "auto"
     guidance: str = ""
     guidance_scale: float = 1.0
+    compile: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class Recipe:
     resolution: int
     guidance_sha256: str = ""  # of the classifier's weights; empty without guidance
     guidance_scale: float = 0.0
+    compile: bool = False
     method: str = METHOD
     format: str = FORMAT
 
@@ -92,6 +93,7 @@ class ShardSpec:
     resolution: int
     guidance_sha256: str
     guidance_scale: float
+    compile: bool
     method: str
     format: str
 

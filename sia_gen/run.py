@@ -109,6 +109,7 @@ def prepare(options: RunOptions) -> Prepared:
         resolution=facts.resolution,
         guidance_sha256=guidance.checkpoint_sha256 if guidance else "",
         guidance_scale=options.guidance_scale if guidance else 0.0,
+        compile=options.compile,
     )
     planned = specs(recipe)
     exists = run_folder.require_same(out, recipe)
@@ -226,6 +227,7 @@ def _execute(
         guidance=prepared.guidance,
         guidance_sha256=recipe.guidance_sha256,
         guidance_scale=recipe.guidance_scale,
+        compile=recipe.compile,
         token=token,
     )
     to_do = sum(spec.count for spec in missing)

@@ -97,6 +97,7 @@ def load(
     threads: int | None = None,
     guidance: str = "",
     guidance_scale: float = 1.0,
+    compiled: bool = False,
 ) -> Generator:
     """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
 
@@ -120,6 +121,7 @@ def load(
         sampler=sampler,
         guidance=Path(guidance) if guidance else None,
         guidance_scale=guidance_scale,
+        compiled=compiled,
     )
 
 

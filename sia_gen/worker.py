@@ -40,6 +40,7 @@ class WorkerConfig:
     guidance: str = ""  # an absolute folder
     guidance_sha256: str = ""
     guidance_scale: float = 0.0
+    compile: bool = False
     token: str | None = None  # of the lock of the run folder
 
 
@@ -83,6 +84,7 @@ class ShardWorker:
                 threads=config.threads,
                 guidance=config.guidance,
                 guidance_scale=config.guidance_scale,
+                compiled=config.compile,
             )
             if generator.checkpoint_sha256 != config.checkpoint_sha256:
                 raise UserError(f"model {config.model} was changed since the run was planned")

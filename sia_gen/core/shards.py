@@ -26,6 +26,7 @@ from sia_gen.core.images import Array8, decode, encode_png
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 
 SCHEMA = 1
+PNG_LEVEL = 1  # zlib's effort
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg")
 
 
@@ -37,6 +38,7 @@ class Synthetic:
     key: str
     image: Array8
     metadata: dict[str, Any]
+    png: bytes | None = None  # the image already encoded, by a worker that overlaps the two
 
 
 def record_path(tar: Path) -> Path:
@@ -44,7 +46,7 @@ def record_path(tar: Path) -> Path:
     return tar.with_suffix(".json")
 
 
-def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[str, Any]:
+def write_tar(path: Path, samples: Iterable[Synthetic], level: int = PNG_LEVEL) -> dict[str, Any]:
     """Publishes samples as a tar; returns its facts: images, bytes, sha256, md5, per image.
 
     The bytes depend on the samples alone: no time, no owner, no host enters the tar.
@@ -56,7 +58,8 @@ def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[
             pixels = sha256_bytes(np.ascontiguousarray(sample.image).tobytes())
             metadata = {**sample.metadata, "pixels_sha256": pixels}
             text = json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
-            for suffix, content in ((".json", text), (".png", encode_png(sample.image, level))):
+            png = sample.png or encode_png(sample.image, level)
+            for suffix, content in ((".json", text), (".png", png)):
                 member = tarfile.TarInfo(sample.key + suffix)
                 member.size, member.mode = len(content), 0o644
                 tar.addfile(member, io.BytesIO(content))

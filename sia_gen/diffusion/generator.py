@@ -55,6 +55,7 @@ class Generator:
         steps: int,
         sampler: str,
         guidance: Guidance | None = None,
+        compiled: bool = False,
     ) -> None:
         self.facts, self.device, self.precision = facts, device, precision
         self.guidance = guidance
@@ -62,7 +63,16 @@ class Generator:
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
         unet = load_unet(facts.folder).to(device).eval()
-        self.network = LeanUNet(unet, devices.network_dtype(precision))
+        if unet.config.num_class_embeds != len(facts.classes):
+            raise UserError(
+                f"model {facts.folder}: its network has {unet.config.num_class_embeds} classes,"
+                f" its record names {len(facts.classes)}: {', '.join(facts.classes)}"
+            )
+        self.network: torch.nn.Module = LeanUNet(unet, devices.network_dtype(precision))
+        if compiled:
+            # On a GPU this mode records CUDA graphs too.
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            self.network = torch.compile(self.network, mode=mode, dynamic=False)
 
     @property
     def resolution(self) -> int:
@@ -129,10 +139,12 @@ def load_generator(
     sampler: str = "iddpm",
     guidance: Path | None = None,
     guidance_scale: float = 1.0,
+    compiled: bool = False,
 ) -> Generator:
     """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
 
-    `guidance` is a classifier folder, whose gradient steers every image to its category.
+    `guidance` is a classifier folder, whose gradient steers every image to its category;
+    `compiled` costs minutes before the first image (see benchmarks/RESULTS.md).
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
@@ -162,4 +174,5 @@ def load_generator(
         steps=steps,
         sampler=sampler,
         guidance=steered,
+        compiled=compiled,
     )
