@@ -62,13 +62,13 @@ class Generator:
         scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet = load_unet(facts.folder).to(device).eval()
+        unet: Any = load_unet(facts.folder).to(device).eval()
         if unet.config.num_class_embeds != len(facts.classes):
             raise UserError(
                 f"model {facts.folder}: its network has {unet.config.num_class_embeds} classes,"
                 f" its record names {len(facts.classes)}: {', '.join(facts.classes)}"
             )
-        self.network: torch.nn.Module = LeanUNet(unet, devices.network_dtype(precision))
+        self.network: Any = LeanUNet(unet, devices.network_dtype(precision))
         if compiled:
             # On a GPU this mode records CUDA graphs too.
             mode = "reduce-overhead" if device.type == "cuda" else "default"
