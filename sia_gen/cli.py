@@ -25,6 +25,10 @@ COMMANDS = {
         target="sia_gen.cli_preview:preview",
         help="Draw a contact sheet: normal images beside rising strengths.",
     ),
+    "probe": LazyCommand(
+        target="sia_gen.cli_probe:probe",
+        help="Measure images/s by batch size, before a long run.",
+    ),
     "plan": LazyCommand(
         target="sia_gen.cli_run:plan",
         help="Show what a run would make, and write nothing.",

@@ -116,6 +116,24 @@ what = _options(
         help="png, webp: lossless; realnet: cut off and JPEG 75, as the authors' archives.",
     ),
     click.option(
+        "--guidance",
+        default="",
+        metavar="DIR",
+        help="Classifier folder of `sia-gen import`: steers images to their category.  [off]",
+    ),
+    click.option(
+        "--guidance-scale",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Weight of the classifier's gradient.",
+    ),
+    click.option(
+        "--compile",
+        is_flag=True,
+        help="Compile the network (and record CUDA graphs): minutes before the first image.",
+    ),
+    click.option(
         "--force", is_flag=True, help="Generate from a model that has not passed its health check."
     ),
 )

@@ -60,7 +60,9 @@ def from_normals(recipe: Recipe, categories: Sequence[Category]) -> Estimate:
     return Estimate(weight=weight, rate=None, rate_measured_on=None, memory=None)
 
 
-def from_warm_up(recipe: Recipe, spec: ShardSpec, model: str, device: str) -> Estimate:
+def from_warm_up(
+    recipe: Recipe, spec: ShardSpec, model: str, device: str, guidance: str = ""
+) -> Estimate:
     """Loads the model here, makes two batches, and returns what the second took."""
     encoding = find_encoding(recipe.format)
     generator = source.load(
@@ -71,6 +73,9 @@ def from_warm_up(recipe: Recipe, spec: ShardSpec, model: str, device: str) -> Es
         sampler=recipe.sampler,
         threads=recipe.threads,
         truncate=encoding.name == "realnet",
+        guidance=guidance,
+        guidance_scale=recipe.guidance_scale,
+        compiled=recipe.compile,
     )
     seeds = [spec.image_seed(index) for index in range(recipe.batch_size)]
     strengths = [spec.strength(seed) for seed in seeds]

@@ -23,6 +23,14 @@ def _require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
+def require_guidance_scale(scale: float) -> None:
+    """Raises UserError for a scale that guides nowhere."""
+    _require(
+        math.isfinite(scale) and scale > 0,
+        f"--guidance-scale {scale}: expected a number above 0; without --guidance there is none",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What is generated, from which model, into which folder."""
@@ -42,6 +50,9 @@ class RunOptions:
     sampler: str = "iddpm"
     precision: str = "auto"
     encode: str = "png"
+    guidance: str = ""
+    guidance_scale: float = 1.0
+    compile: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -61,6 +72,7 @@ class RunOptions:
             flag = "--" + name.replace("_", "-")
             _require(value >= 1, f"{flag} {value}: expected at least 1")
             _require(value <= MAX_IMAGES, f"{flag} {value}: expected at most {MAX_IMAGES}")
+        require_guidance_scale(self.guidance_scale)
         _require(0 <= self.seed < 2**63, f"--seed {self.seed}: expected 0 <= seed < 2**63")
         for name, known in (
             ("sampler", SAMPLERS),

@@ -47,6 +47,9 @@ class Recipe:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str = ""  # of the classifier's weights; empty without guidance
+    guidance_scale: float = 0.0
+    compile: bool = False
     method: str = METHOD
     format: str = "png-1"
 
@@ -88,6 +91,9 @@ class ShardSpec:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str
+    guidance_scale: float
+    compile: bool
     method: str
     format: str
 

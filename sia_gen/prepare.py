@@ -26,6 +26,7 @@ class Prepared:
     recipe: Recipe
     categories: tuple[Category, ...]
     model: str  # located
+    guidance: str  # an absolute folder, or empty
     facts: dict[str, Any]  # for run.json, beside the recipe
     planned: list[ShardSpec]
     missing: list[ShardSpec]
@@ -85,6 +86,7 @@ def prepare(options: RunOptions) -> Prepared:
     several = dataset.layout == "set"
     names = tuple(category.key if several else category.name for category in categories)
     source.require_health(options.model, facts, force=options.force)
+    guidance = source.describe_guidance(options.guidance, options.model, facts)
     recipe = Recipe(
         dataset=dataset.name,
         categories=names,
@@ -100,6 +102,9 @@ def prepare(options: RunOptions) -> Prepared:
         precision=options.precision,
         checkpoint_sha256=facts.checkpoint_sha256,
         resolution=facts.resolution,
+        guidance_sha256=guidance.checkpoint_sha256 if guidance else "",
+        guidance_scale=options.guidance_scale if guidance else 0.0,
+        compile=options.compile,
         format=find_encoding(options.encode).format,
     )
     planned = specs(recipe)
@@ -111,6 +116,7 @@ def prepare(options: RunOptions) -> Prepared:
         recipe=recipe,
         categories=categories,
         model=model,
+        guidance=str(guidance.folder.resolve()) if guidance else "",
         facts={
             "options": asdict(options),
             "data": options.data if is_url(options.data) else dataset.origin,
@@ -144,7 +150,9 @@ def describe_plan(
     recipe = prepared.recipe
     missing = sum(spec.count for spec in prepared.missing)
     if warm_up:
-        found = estimate.from_warm_up(recipe, prepared.planned[0], prepared.model, device)
+        found = estimate.from_warm_up(
+            recipe, prepared.planned[0], prepared.model, device, prepared.guidance
+        )
     else:
         gone = set(prepared.missing)
         done = [spec for spec in prepared.planned if spec not in gone]

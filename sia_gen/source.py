@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
 from sia_gen.core.mirror import local_folder
 from sia_gen.core.objects import is_url
 from sia_gen.core.objects import locate as locate_address
+
+if TYPE_CHECKING:
+    from sia_gen.diffusion.guidance_folder import ClassifierFacts
 
 FAKE = "testing:"  # `--model testing:NAME`, see sia_gen/testing.py; absent from every help text
 
@@ -46,6 +49,10 @@ class Generator(ModelFacts, Protocol):
     def precision(self) -> str:
         """In which precision it computes."""
 
+    @property
+    def guidance_sha256(self) -> str:
+        """The hash of the guiding classifier's weights; empty without guidance."""
+
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
 
@@ -72,6 +79,19 @@ def describe(model: str) -> ModelFacts:
     return describe_folder(local_folder(locate_address(model)))
 
 
+def describe_guidance(guidance: str, model: str, facts: ModelFacts) -> ClassifierFacts | None:
+    """Returns a guiding classifier's facts, without torch; UserError where it fits no model."""
+    if not guidance:
+        return None
+    if model.startswith(FAKE):
+        raise UserError(f"--guidance {guidance}: the fake model {model} cannot be guided")
+    from sia_gen.diffusion.guidance_folder import describe as describe_classifier
+
+    found = describe_classifier(Path(guidance))
+    found.require_fit(resolution=facts.resolution, classes=facts.classes)
+    return found
+
+
 def load(
     model: str,
     *,
@@ -81,6 +101,9 @@ def load(
     sampler: str,
     threads: int | None = None,
     truncate: bool = False,
+    guidance: str = "",
+    guidance_scale: float = 1.0,
+    compiled: bool = False,
 ) -> Generator:
     """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
 
@@ -104,6 +127,9 @@ def load(
         steps=steps,
         sampler=sampler,
         truncate=truncate,
+        guidance=Path(guidance) if guidance else None,
+        guidance_scale=guidance_scale,
+        compiled=compiled,
     )
 
 

@@ -85,6 +85,11 @@ class Fake:
         return "testing"
 
     @property
+    def guidance_sha256(self) -> str:
+        """No guidance: noise has no classes."""
+        return ""
+
+    @property
     def precision(self) -> str:
         """The precision of bytes."""
         return "uint8"

@@ -41,6 +41,10 @@ class WorkerConfig:
     token: str | None = None  # of the lock of the run folder; None for none
     encoding: str = "png"
     normals: dict[str, Levels] = field(default_factory=dict)  # brightness by category
+    guidance: str = ""  # an absolute folder
+    guidance_sha256: str = ""
+    guidance_scale: float = 0.0
+    compile: bool = False
 
 
 def _failure(kind: str, error: BaseException) -> dict[str, Any]:
@@ -82,9 +86,14 @@ class ShardWorker:
                 sampler=config.sampler,
                 threads=config.threads,
                 truncate=config.encoding == "realnet",
+                guidance=config.guidance,
+                guidance_scale=config.guidance_scale,
+                compiled=config.compile,
             )
             if generator.checkpoint_sha256 != config.checkpoint_sha256:
                 raise UserError(f"model {config.model} was changed since the run was planned")
+            if generator.guidance_sha256 != config.guidance_sha256:
+                raise UserError(f"guidance {config.guidance} was changed since the run was planned")
         except UserError as error:
             return _failure("user", error)
         except Exception as error:

@@ -15,6 +15,8 @@ from sia_gen.diffusion.scheduler import SDASScheduler, per_image_noise
 Tensor = torch.Tensor
 # x_t (B, C, H, W) and timesteps (B,) -> noise and variance prediction (B, 2C, H, W)
 DenoiserFunction = Callable[[Tensor, Tensor], Tensor]
+# x_t (B, C, H, W) and timesteps (B,) -> scale * grad_x log p(class | x_t), (B, C, H, W)
+GradientFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -30,6 +32,7 @@ def sample(
     generators: Sequence[torch.Generator],
     strengths: Sequence[float],
     device: torch.device,
+    gradient: GradientFunction | None = None,
 ) -> Tensor:
     """Returns images x_0 in [-1, 1], float32 (B, C, H, W), for one strength and generator each."""
     x_t = per_image_noise((len(generators), *shape), generators).to(device)
@@ -37,7 +40,8 @@ def sample(
     for t in scheduler.timesteps:
         step = t.to(device).expand(len(generators))
         prediction = denoiser(x_t, step)
-        x_t = scheduler.step(prediction, t, x_t, strength, generators).prev_sample
+        guide = None if gradient is None else gradient(x_t, step)
+        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
     return x_t
 
 
