@@ -144,7 +144,8 @@ def _fit(
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
-    model.to(device)
+    # Images arrive as height x width x channels: kernels for that layout are the fast ones.
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
     loop = Loop(options, task.key, batches, model, folder, accelerator, look)
     if state is None:
