@@ -98,6 +98,14 @@ class Detector(nn.Module):
         """Returns the named parts of a stage's loss, each a mean over the batch; the sum counts."""
         raise NotImplementedError
 
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns what lies between images and maps, by name, for pictures; nothing by default.
+
+        Images (B, 3, H, W) in [0, 1] and maps (B, H, W); the last is the "score".
+        """
+        del images_B3HW
+        return {}
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W), higher is more anomalous, for RGB in [0, 1]."""
         raise NotImplementedError

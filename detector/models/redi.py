@@ -373,6 +373,22 @@ class ReDi(Detector):
         total = distance.smooth((layers * weights).sum(1, keepdim=True), self.options.sigma)
         return Parts(recovered_B3RR=shown, layers_BnRR=layers, maps_BRR=total[:, 0])
 
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns the input, its map, its prompt, the recovered image, layer maps and the score."""
+        found = {"input": images_B3HW}
+        parts = self.parts(images_B3HW)
+        if self.recovery is not None:
+            found["map"] = self.recovery.map(images_B3HW).add(1).div(2).expand(-1, 3, -1, -1)
+            if self.recovery.bank is not None:
+                _, description = self.reference(images_B3HW)
+                assert description is not None
+                places, _ = self.recovery.bank.choose(images_B3HW, description)
+                found["prompt"] = self.recovery.bank.prompts(places).add(1).div(2)
+            found["recovered"] = parts.recovered_B3RR
+        for i, layer in enumerate(self.options.layers):
+            found[f"layer {layer}"] = parts.layers_BnRR[:, i]
+        return {**found, "score": parts.maps_BRR}
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns score maps (B, R, R) >= 0 (Eq. 10, smoothed), for RGB images in [0, 1]."""
         return self.parts(images_B3HW).maps_BRR

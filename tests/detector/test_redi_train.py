@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from detector import checkpoint, infer, info, runfolder, scorefile
+from detector import checkpoint, infer, info, runfolder, scorefile, steps
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
 from detector.predict import PredictOptions, predict
@@ -154,6 +155,12 @@ def test_prediction_decides_by_a_threshold_from_held_out_images(
     assert summary["anomalous"] > 6
     pictures = sorted((tmp_path / "out" / "overlays").glob("*.png"))
     assert len(pictures) == 12
+    options = PredictOptions(device="cpu", steps=True)
+    predict(stripes.test[0].path, model, tmp_path / "steps", options)
+    [picture] = (tmp_path / "steps" / "steps").glob("*.png")
+    # input, map, prompt, recovered, two layers, score
+    with Image.open(picture) as shown:
+        assert shown.size == (7 * 32 + 6 * steps.GAP, 32 + steps.CAPTION)
 
 
 def _command(line: Path, recipe: Path, out: Path, *more: str) -> list[str]:
