@@ -226,6 +226,7 @@ def score(run: Path, data: str, category: str, device: str, force: bool, as_json
     show_default=True,
     help="Share of normal images that may be called anomalous.",
 )
+@click.option("--steps", is_flag=True, help="Draw the model's own steps too, where it shows any.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def predict(
@@ -234,6 +235,7 @@ def predict(
     out: Path,
     image_score: str,
     false_alarms: float,
+    steps: bool,
     device: str,
     as_json: bool,
 ) -> None:
@@ -241,7 +243,9 @@ def predict(
     from detector.predict import TABLE, PredictOptions
     from detector.predict import predict as run_prediction
 
-    options = PredictOptions(image_score=image_score, false_alarms=false_alarms, device=device)
+    options = PredictOptions(
+        image_score=image_score, false_alarms=false_alarms, device=device, steps=steps
+    )
     summary = run_prediction(images, model, out, options)
     if as_json:
         click.echo(json.dumps(summary, indent=2))

@@ -113,6 +113,14 @@ class Detector(nn.Module):
         self.backbone.net = folded(self.backbone.net, (noise,))
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns what lies between images and maps, by name, for pictures; nothing by default.
+
+        Images (B, 3, H, W) in [0, 1] and maps (B, H, W); the last is the "score".
+        """
+        del images_B3HW
+        return {}
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W), higher is more anomalous, for RGB in [0, 1]."""
         raise NotImplementedError

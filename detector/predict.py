@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detector import checkpoint, overlay
+from detector import checkpoint, overlay, steps
 from detector import device as devices
 from detector.infer import anomaly_maps
 from detector.scorefile import image_scores
@@ -30,6 +30,7 @@ class PredictOptions:
     image_score: str = "max"
     false_alarms: float = 0.05
     device: str = "auto"
+    steps: bool = False
 
 
 def threshold_of(reference: list[float], false_alarms: float) -> float:
@@ -89,6 +90,9 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
         picture = overlay.panel(image, map_HW, threshold)
         # The whole name, with its extension: a.png and a.jpg are two images.
         write_bytes(out / "overlays" / f"{name}.png", encode_png(picture, level=6))
+        if options.steps:
+            picture = steps.panel(trained.model, image, device, threshold)
+            write_bytes(out / "steps" / f"{name}.png", encode_png(picture, level=6))
         decision = "anomalous" if score > threshold else "normal"
         rows.append({"path": name, "score": score, "threshold": threshold, "decision": decision})
     table = io.StringIO()

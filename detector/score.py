@@ -14,7 +14,7 @@ from detector.task import MULTI_CLASS
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import read_json
-from sia_gen.core.images import read_image, read_mask
+from sia_gen.core.images import read_image
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 
@@ -137,7 +137,8 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
         seconds += time.perf_counter() - began
     maps_NHW = np.concatenate(maps)
     empty = np.zeros((resolution, resolution), dtype=np.bool_)
-    masks = [read_mask(e.mask, resolution) if e.mask else empty for e in category.test]
+    drawn = [e.read_mask(resolution) for e in category.test]
+    masks = [empty if mask is None else mask for mask in drawn]
     items = [
         {
             "path": str(example.path),

@@ -22,7 +22,7 @@ from sia_gen import __version__
 from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import read_json, write_json
-from sia_gen.core.images import Array8, read_image, read_mask
+from sia_gen.core.images import Array8, read_image
 from sia_gen.core.provenance import hash_options, sha256_file
 
 NAME = "colour-statistics"
@@ -121,10 +121,8 @@ def score_category(category: Category, options: Options) -> scorefile.Scores:
     maps, masks, items = [], [], []
     for example in category.test:
         maps.append(model.score(read_image(example.path, options.size)))
-        mask = np.zeros(maps[-1].shape, dtype=np.uint8)
-        if example.mask is not None:
-            mask = read_mask(example.mask, options.size).astype(np.uint8)
-        masks.append(mask)
+        drawn = example.read_mask(options.size)
+        masks.append((np.zeros(maps[-1].shape) if drawn is None else drawn).astype(np.uint8))
         items.append(
             {
                 "path": str(example.path),

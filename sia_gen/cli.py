@@ -17,6 +17,10 @@ COMMANDS = {
         target="sia_gen.cli_import:import_checkpoint",
         help="Turn a public ADM checkpoint into a model folder.",
     ),
+    "check": LazyCommand(
+        target="sia_gen.cli_dataset:check",
+        help="Look through a dataset: what it is, its counts, every problem.",
+    ),
     "preview": LazyCommand(
         target="sia_gen.cli_preview:preview",
         help="Draw a contact sheet: normal images beside rising strengths.",
@@ -28,6 +32,10 @@ COMMANDS = {
     "run": LazyCommand(
         target="sia_gen.cli_run:run",
         help="Generate synthetic anomalies as shards; run again to resume.",
+    ),
+    "synthesize": LazyCommand(
+        target="sia_gen.cli_synthesize:synthesize",
+        help="Write training pairs (image, mask, provenance) of one method as shards.",
     ),
     "status": LazyCommand(
         target="sia_gen.cli_check:status",

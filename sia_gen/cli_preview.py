@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sia_gen.options import PRECISIONS, SAMPLERS
 
@@ -16,6 +17,8 @@ from sia_gen.options import PRECISIONS, SAMPLERS
     epilog="""\b
 Example:
   sia-gen preview --out sheet.png --columns 6 --strengths 0,0.1,0.2
+  sia-gen preview --out methods.png --data parts --methods all --textures dtd/images
+  sia-gen preview --out foreground.png --data parts --foregrounds
 """,
 )
 @click.option("--out", required=True, metavar="FILE.png", help="The contact sheet.")
@@ -60,8 +63,48 @@ Example:
     help="Precision of the network.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-def preview(**values: Any) -> None:
+@click.option(
+    "--methods",
+    default="",
+    metavar="NAMES",
+    help="Show these synthesis methods instead: all, or names (sdas,dtd,nsa,cutpaste).",
+)
+@click.option("--foregrounds", is_flag=True, help="Show where an anomaly may be placed.")
+@click.option(
+    "--foreground", default="", metavar="RULE", help="Rule or mask folder, in place of the own."
+)
+@click.option("--shards", default="", metavar="RUN", help="Run of `sia-gen run`, for sdas.")
+@click.option("--textures", default="", metavar="DIR", help="Texture folder, for dtd.")
+@click.option(
+    "--resolution", type=int, default=256, show_default=True, help="Pixels a side, with --methods."
+)
+def preview(
+    methods: str,
+    foregrounds: bool,
+    foreground: str,
+    shards: str,
+    textures: str,
+    resolution: int,
+    **values: Any,
+) -> None:
     """Draw normal images above synthetic ones of rising strength, column by column of one seed."""
+    if methods or foregrounds or foreground:
+        from sia_gen.method_preview import MethodPreviewOptions, make_method_preview, parse_methods
+
+        shared = {k: values[k] for k in ("out", "data", "categories", "columns", "scale", "seed")}
+        if click.get_current_context().get_parameter_source("scale") == ParameterSource.DEFAULT:
+            shared["scale"] = 1  # photographs at 256 pixels need no enlarging
+        options = MethodPreviewOptions(
+            methods=parse_methods(methods, shards, textures),
+            foregrounds=foregrounds,
+            foreground=foreground,
+            shards=shards,
+            textures=textures,
+            resolution=resolution,
+            **shared,
+        )
+        print(make_method_preview(options, lambda text: print(text, file=sys.stderr)))
+        return
     from sia_gen.preview import PreviewOptions, make_preview, parse_strengths
 
     values["strengths"] = parse_strengths(values["strengths"])

@@ -147,17 +147,20 @@ def specs(recipe: Recipe) -> list[ShardSpec]:
     shared = {
         field.name: getattr(recipe, field.name)
         for field in fields(recipe)
-        if field.name not in {"categories", "per_category", "shard_size"}
+        if field.name not in {"dataset", "categories", "per_category", "shard_size"}
     }
+    # Of a set of datasets the categories are named in full, dataset/category.
+    named = [category.rpartition("/") for category in recipe.categories]
     return [
         ShardSpec(
+            dataset=dataset or recipe.dataset,
             category=category,
             shard=shard,
             first=shard * recipe.shard_size,
             count=min(recipe.shard_size, recipe.per_category - shard * recipe.shard_size),
             **shared,
         )
-        for category in recipe.categories
+        for dataset, _, category in named
         for shard in range(shards)
     ]
 

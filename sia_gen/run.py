@@ -83,12 +83,14 @@ def prepare(options: RunOptions) -> Prepared:
     out = run_folder.check_output(options.out)
     dataset = open_dataset(options.data)
     categories = dataset.select(options.categories)
-    run_folder.require_apart(out, dataset.root)
+    for root in dataset.roots:
+        run_folder.require_apart(out, root)
     _check_images(categories)
     model = source.locate(options.model)
     facts = source.describe(model)
-    names = tuple(category.name for category in categories)
-    source.require_classes(options.model, facts, names)
+    source.require_classes(options.model, facts, [category.name for category in categories])
+    several = dataset.layout == "set"
+    names = tuple(category.key if several else category.name for category in categories)
     source.require_health(options.model, facts, force=options.force)
     recipe = Recipe(
         dataset=dataset.name,
@@ -116,7 +118,7 @@ def prepare(options: RunOptions) -> Prepared:
         model=model,
         facts={
             "options": asdict(options),
-            "data": str(dataset.root),
+            "data": dataset.origin,
             "model": {
                 "name": options.model,
                 "located": model,

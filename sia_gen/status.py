@@ -37,7 +37,7 @@ def read(run: Path) -> dict[str, Any]:
     missing_images = sum(spec.count for spec in missing)
     per_category = {category: recipe.per_category for category in recipe.categories}
     for spec in missing:
-        per_category[spec.category] -= spec.count
+        per_category[spec.key if spec.key in per_category else spec.category] -= spec.count
     return {
         "run": str(run),
         "state": state,

@@ -10,14 +10,14 @@ from sia_gen.core.images import Array8, Mask
 from sia_gen.core.pairs import Pair
 
 TOLERANCE = 1.0  # grey levels of mean absolute change; up to it nobody can tell the pixel
-GRAIN = 5  # side of the median filter that removes single pixels
+GRAIN = 5  # side of the median filter that removes single pixels, at 256 x 256
 
 
 def changed(before_HWC: Array8, after_HWC: Array8) -> Mask:
     """Returns where two images differ by more than one grey level in the mean of the channels.
 
-    A 5 x 5 median then removes the grain: a pasted patch that agrees with what it covers by
-    chance at single pixels is still one patch (NSA's binary label).
+    A median (5 x 5 at 256 pixels a side) then removes the grain: a pasted patch that agrees with
+    what it covers by chance at single pixels is still one patch (NSA's binary label).
     """
     change = np.abs(before_HWC.astype(np.int16) - after_HWC).sum(axis=-1)
     mask = change > TOLERANCE * before_HWC.shape[-1]
@@ -29,9 +29,16 @@ def changed(before_HWC: Array8, after_HWC: Array8) -> Mask:
         slice(max(0, rows[0] - GRAIN), rows[-1] + GRAIN + 1),
         slice(max(0, columns[0] - GRAIN), columns[-1] + GRAIN + 1),
     )
-    majority = ndimage.uniform_filter(mask[box].astype(np.float32), GRAIN, mode="nearest") > 0.5
-    mask[box] = majority
+    mask[box] = majority(mask[box], GRAIN, len(mask))
     return mask
+
+
+def majority(mask_HW: Mask, side: int, size: int) -> Mask:
+    """Returns the median over squares, whose side is given for images of 256 pixels a side."""
+    side = 2 * round((side // 2) * size / 256) + 1
+    if side == 1:
+        return mask_HW
+    return ndimage.uniform_filter(mask_HW.astype(np.float32), side, mode="nearest") > 0.5
 
 
 def pair_of(normal_HWC: Array8, pasted_HWC: Array8, region_HW: Mask) -> Pair:

@@ -80,7 +80,7 @@ def context_of(category: Category, resolution: int, shards: tuple[Path, ...] = (
 
     def foreground(index: int) -> Mask:
         if index not in regions:
-            regions[index] = estimate(images[index], category.foreground)
+            regions[index] = estimate(images[index], category.foreground, paths[index])
         return regions[index]
 
     return Context(

@@ -15,6 +15,7 @@ Array8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+ORIENTATION = 0x0112  # EXIF's tag
 MAX_PIXELS = 64_000_000  # larger headers are refused before anything is decoded
 
 
@@ -32,9 +33,11 @@ def _open(path: Path, *, header_only: bool = False) -> Image.Image:
                 f" {MAX_PIXELS}: resize it, or remove it"
             )
             raise UserError(message)
-        if header_only:
-            image.close()
-        else:
+        frames = getattr(image, "n_frames", 1)
+        # A photograph of a telephone (MPO) carries a second picture of the same; the first is it.
+        if frames > 1 and image.format != "MPO":
+            raise UserError(f"{path} holds {frames} pictures: give one file for each")
+        if not header_only:
             image.load()
     except UserError:
         raise
@@ -50,8 +53,15 @@ def _open(path: Path, *, header_only: bool = False) -> Image.Image:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Returns an image file's width and height from its header alone; UserError if it is none."""
-    return _open(path, header_only=True).size
+    """Returns an image file's width and height as it is seen, from its header alone.
+
+    A photograph that its camera marks as lying on its side is turned; UserError if it is no image.
+    """
+    with _open(path, header_only=True) as image:
+        # PNG would decode the whole file to look for a mark that is hardly ever there.
+        marked = image.format != "PNG" or "exif" in image.info
+        sideways = marked and image.getexif().get(ORIENTATION, 1) in {5, 6, 7, 8}
+        return (image.height, image.width) if sideways else image.size
 
 
 def _scale_to_8_bits(image: Image.Image, path: Path) -> Image.Image:

@@ -28,9 +28,14 @@ class Pair:
 def blend(normal_HWC: Array8, synthetic_HWC: Array8, mask_HW: Mask, opacity: float) -> Array8:
     """Returns A = (1 - M) I + (1 - d) M I + d M P with opacity d, uint8; exact I outside M."""
     image = normal_HWC.copy()
-    under = normal_HWC[mask_HW].astype(np.float32)
-    over = synthetic_HWC[mask_HW].astype(np.float32)
-    image[mask_HW] = np.rint(under + np.float32(opacity) * (over - under)).astype(np.uint8)
+    where = np.flatnonzero(mask_HW)
+    channels = normal_HWC.shape[-1]
+    under = normal_HWC.reshape(-1, channels)[where].astype(np.float32)
+    over = synthetic_HWC.reshape(-1, channels)[where].astype(np.float32)
+    over -= under
+    over *= np.float32(opacity)
+    over += under
+    image.reshape(-1, channels)[where] = np.rint(over, out=over).astype(np.uint8)
     return image
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from PIL import Image
 
 from sia_gen.core.images import Mask
 
@@ -17,23 +17,36 @@ def _fade(t: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return t * t * t * (t * (t * 6 - 15) + 10)
 
 
+def _weights(size: int, cells: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Returns one axis's weights of lattice points at pixels, (size, cells + 1) each.
+
+    The first are the faded weights, the second those times the distance to the lattice point.
+    """
+    at = np.arange(size, dtype=np.float32) * np.float32(cells / size)
+    cell = at.astype(np.intp)
+    within = at - cell
+    fade = _fade(within)
+    pixel = np.arange(size)
+    plain = np.zeros((size, cells + 1), dtype=np.float32)
+    far = np.zeros_like(plain)
+    plain[pixel, cell], plain[pixel, cell + 1] = 1 - fade, fade
+    far[pixel, cell], far[pixel, cell + 1] = (1 - fade) * within, fade * (within - 1)
+    return plain, far
+
+
 def noise(size: int, cells: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Returns Perlin noise, float32 (size, size), scaled by sqrt(2); cells per axis (y, x)."""
+    """Returns Perlin noise, float32 (size, size), scaled by sqrt(2); cells per axis (y, x).
+
+    A pixel's value is the faded sum over its four lattice points of gradient times distance. Both
+    the fading and the two parts of the distance belong to one axis each, so that the whole image
+    is a product of matrices.
+    """
     angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1)).astype(np.float32)
-    gradient_y, gradient_x = np.sin(angles), np.cos(angles)
-    y = np.arange(size, dtype=np.float32) * np.float32(cells[0] / size)
-    x = np.arange(size, dtype=np.float32) * np.float32(cells[1] / size)
-    cell_y, cell_x = y.astype(np.intp), x.astype(np.intp)
-    within_y, within_x = (y - cell_y)[:, None], (x - cell_x)[None, :]
-
-    def corner(dy: int, dx: int) -> npt.NDArray[np.float32]:
-        at = np.ix_(cell_y + dy, cell_x + dx)
-        return gradient_y[at] * (within_y - dy) + gradient_x[at] * (within_x - dx)
-
-    fade_y, fade_x = _fade(within_y), _fade(within_x)
-    top = corner(0, 0) + fade_x * (corner(0, 1) - corner(0, 0))
-    bottom = corner(1, 0) + fade_x * (corner(1, 1) - corner(1, 0))
-    return np.float32(np.sqrt(2)) * (top + fade_y * (bottom - top))
+    plain_y, far_y = _weights(size, cells[0])
+    plain_x, far_x = _weights(size, cells[1])
+    left = np.concatenate([far_y @ np.sin(angles), plain_y @ np.cos(angles)], axis=1)
+    right = np.concatenate([plain_x, far_x], axis=1)
+    return np.float32(np.sqrt(2)) * (left @ right.T)
 
 
 def mask(size: int, rng: np.random.Generator) -> Mask:
@@ -46,8 +59,6 @@ def mask(size: int, rng: np.random.Generator) -> Mask:
     largest = min(MAX_EXPONENT, max(0, (size // MIN_CELL).bit_length() - 1))
     cells = tuple(int(2**k) for k in rng.integers(0, largest + 1, 2))
     field = noise(size, (cells[0], cells[1]), rng)
-    angle = np.deg2rad(rng.uniform(-90, 90))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centre = np.full(2, (size - 1) / 2)
-    rotated = ndimage.affine_transform(field, turn, centre - turn @ centre, order=1)
-    return np.asarray(rotated > THRESHOLD)
+    angle = float(rng.uniform(-90, 90))
+    rotated = Image.fromarray(field).rotate(-angle, Image.Resampling.BILINEAR)
+    return np.asarray(np.asarray(rotated) > THRESHOLD)

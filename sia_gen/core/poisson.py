@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+from scipy import fft, ndimage
 
 from sia_gen.core.images import Mask
 
@@ -76,13 +76,17 @@ def clone(
     mask_HW: Mask,
     *,
     mixed: bool,
+    margin: int = 0,
 ) -> Field:
     """Returns target with source blended in on the mask, float32 (H, W, C), not clipped.
 
     On the mask the Laplacian is that of the source and the values next to it are the target's
     (Perez et al. 2003). `mixed` takes at each edge between neighbours the stronger of the two
-    gradients, so that the target's texture stays where the source has none. The mask's pixels on
-    the border of the array are left alone: they have no neighbours to take their tone from.
+    gradients, so that the target's texture stays where the source has none. On the outer `margin`
+    pixels of the mask the target's gradients are kept (OpenCV's seamlessClone does so on 3): an
+    edge that the source happens to have there would else become a ramp across the patch. The mask's
+    pixels on the border of the array are left alone: they have no neighbours to take their tone
+    from.
     """
     result = np.array(target_HWC, dtype=np.float32)
     inside = mask_HW.copy()
@@ -96,10 +100,14 @@ def clone(
     target = result[frame]
     source = np.asarray(source_HWC[frame], dtype=np.float32)
     down, right = np.diff(source, axis=0), np.diff(source, axis=1)
+    own_down, own_right = np.diff(target, axis=0), np.diff(target, axis=1)
     if mixed:
-        own_down, own_right = np.diff(target, axis=0), np.diff(target, axis=1)
         down = np.where(np.abs(own_down) > np.abs(down), own_down, down)
         right = np.where(np.abs(own_right) > np.abs(right), own_right, right)
+    if margin:
+        core = ndimage.binary_erosion(inside[frame], np.ones((3, 3)), iterations=margin)[..., None]
+        down = np.where(core[1:] & core[:-1], down, own_down)
+        right = np.where(core[:, 1:] & core[:, :-1], right, own_right)
     divergence = np.diff(down[:, 1:-1], axis=0) + np.diff(right[1:-1], axis=1)
     # Solved for the difference to the target, which is zero outside the mask.
     own = (

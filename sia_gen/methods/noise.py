@@ -12,6 +12,8 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8, Mask
 from sia_gen.core.pairs import OPACITY_SDAS, Pair, blend
 
+VERSION = 1  # raise it when the same options and generator would give other pairs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:

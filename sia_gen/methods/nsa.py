@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from sia_gen.core import poisson
-from sia_gen.core.changes import pair_of
+from sia_gen.core.changes import majority, pair_of
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.images import Array8, Mask
@@ -25,7 +24,10 @@ from sia_gen.core.pairs import Pair
 GAMMA_SHAPE, GAMMA_SCALE, GAMMA_START = 2.0, 0.05, 0.03  # half-widths, as shares of the side
 TRIES = 200  # for a patch on the object, and for a place for it
 MIN_AREA = 50  # pixels at 256 x 256: a smaller patch is not blended
+MARGIN = 3  # pixels at 256 x 256 round a patch that keep the gradients of what they cover
 CLONES = ("auto", "normal", "mixed")
+
+VERSION = 1  # raise it when the same options and generator would give other pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def _off_ground(image_HWC: Array8, ground: tuple[float, float]) -> Mask:
     """Returns what differs from the ground's brightness, without grain (median of 7 x 7)."""
     brightness, threshold = ground
     differs = np.abs(image_HWC.mean(axis=-1, dtype=np.float32) - brightness) > threshold
-    return np.asarray(ndimage.uniform_filter(differs.astype(np.float32), 7, mode="nearest") > 0.5)
+    return majority(differs, 7, len(differs))
 
 
 class Nsa:
@@ -235,9 +237,9 @@ class Nsa:
                 break
         else:
             return image
-        blended = poisson.clone(
-            image[box], patch, np.ones((height, width), np.bool_), mixed=row.mixed
-        )
+        whole = np.ones((height, width), np.bool_)
+        margin = max(1, round(MARGIN * side[0] / 256))
+        blended = poisson.clone(image[box], patch, whole, mixed=row.mixed, margin=margin)
         result = image.copy()
         result[box] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
         placed[box] |= covered

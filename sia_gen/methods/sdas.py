@@ -15,6 +15,8 @@ from sia_gen.core.shards import ShardReader
 
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
+VERSION = 1  # raise it when the same options and generator would give other pairs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
