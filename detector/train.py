@@ -6,6 +6,7 @@ a training killed at any moment and started again ends with the weights of an un
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
                 if held
                 else ("training", tuple(p for used, _ in splits for p in used))
             )
-            scores = score_images(model, paths, options.resolution, accelerator.device)
+            judge = copy.deepcopy(model).inference_form()
+            scores = score_images(judge, paths, options.resolution, accelerator.device)
             facts |= {
                 "options": dataclasses.asdict(options),
                 "category": task.key,
