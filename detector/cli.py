@@ -37,6 +37,10 @@ PREDICT_EPILOG = """\b
 Example:
   detector predict photos/ --model runs/det/textures/brick --out runs/seen
 """
+EXPLAIN_EPILOG = """\b
+Example:
+  detector explain runs/det/textures/brick --data textures --out runs/why
+"""
 EXPORT_EPILOG = """\b
 Examples:
   detector export runs/det/textures/brick --out brick.onnx
@@ -276,6 +280,47 @@ def predict(
         f" pictures {out / 'overlays'}",
         file=sys.stderr,
     )
+
+
+@group.command(epilog=EXPLAIN_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The dataset it was trained on.")
+@click.option("--category", help="Where the checkpoint is of several categories.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--source", default="cutpaste", show_default=True, help="What makes the pair.")
+@click.option(
+    "--columns",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 32),
+    help="Best and worst channels of each layer.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--json", "as_json", is_flag=True, help="Print losses per layer as JSON on stdout.")
+def explain(
+    checkpoint: Path,
+    data: str,
+    category: str | None,
+    out: Path,
+    source: str,
+    columns: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Draws which channels feature selection kept, and how well they show an anomaly."""
+    from detector.checkpoint import read_facts
+    from detector.explain import explain as run_explanation
+    from sia_gen.core.dataset import open_dataset
+
+    name = category or str(read_facts(checkpoint)["category"]).partition("/")[2]
+    one = open_dataset(data).one(name)
+    facts = run_explanation(
+        checkpoint, one, out, source=source, columns=columns, device_name=device
+    )
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    print(f"pictures: {', '.join(facts['pictures'])}", file=sys.stderr)
 
 
 @group.command(epilog=EXPORT_EPILOG)
