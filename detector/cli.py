@@ -26,7 +26,8 @@ Examples:
       --recipe mobile --weights mobilenetv2_100.safetensors --set rrs=off
 
 \b
-Recipes: realnet (the paper's), realnet-small, mobile, realnet-demo, or a YAML file of one's own.
+Recipes: realnet (the paper's), realnet-small, realnet-c, realnet-512, resnet34, efficientnet_b4,
+  multi-class, mobile, realnet-demo, or a YAML file of one's own (docs/realnet.md).
 Run the same command again to go on with a training that was stopped; a finished one is skipped.
 """
 SCORE_EPILOG = """\b

@@ -66,7 +66,7 @@ def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     values = []
     for one in looked:
         maps = anomaly_maps(model, one.images_NRR3, device)
-        labels = one.masks_NRR.any(axis=(1, 2))
+        labels = np.asarray(one.masks_NRR.any(axis=(1, 2)))
         image = auroc(maps.max(axis=(1, 2)), labels)
         pixel = average_precision(maps.ravel(), one.masks_NRR.ravel())
         values.append((image + pixel) / 2)
