@@ -59,6 +59,7 @@ class Options:
     map_cell: int = 8
     map_colour: str = "gray"
     map_scale: str = "fixed"
+    map_quantile: float = 0.995
     canny: tuple[int, ...] = (50, 100)
     prompt: str = "pretrained"
     prompt_rank: int = 1
@@ -117,7 +118,7 @@ class Options:
                               ("sigma", 0), ("weight_decay", 0)):  # fmt: skip
             if getattr(self, option) < least:
                 raise UserError(f"{option} {getattr(self, option)} must be at least {least}")
-        for option in ("recover_share", "describe_share", "recover_lr"):
+        for option in ("recover_share", "describe_share", "recover_lr", "map_quantile"):
             if not 0 < getattr(self, option) < 1:
                 raise UserError(f"{option} {getattr(self, option)} is not in (0, 1)")
 
@@ -183,6 +184,7 @@ class ReDi(Detector):
                 cell=options.map_cell,
                 colour=options.map_colour,
                 scale=options.map_scale,
+                quantile=options.map_quantile,
                 thresholds=(options.canny[0], options.canny[1]),
             )
             self.recovery = recovery.Recovery(
