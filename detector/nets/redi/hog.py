@@ -82,16 +82,18 @@ class Hog(nn.Module):
         rows, columns, magnitude = (
             x[:, 0, : down * cell, : across * cell] for x in (rows, columns, magnitude)
         )
-        # In double precision, and exact on the diagonals: there lie the very borders of bins.
+        # In double precision: where bins meet on the axes, pixels lie on their very border.
         degrees = torch.rad2deg(torch.atan2(rows.double(), columns.double()))
         degrees = torch.where(degrees < 0, degrees + 180, degrees)
-        falling = (rows < 0) != (columns < 0)
-        diagonal = (rows.abs() == columns.abs()) & (rows != 0)
-        degrees = torch.where(diagonal, 45.0 + 90.0 * falling, degrees)
-        chosen = (degrees * (self.bins / 180)).long() % self.bins
-        ys = torch.arange(down, device=chosen.device).repeat_interleave(cell)
-        xs = torch.arange(across, device=chosen.device).repeat_interleave(cell)
-        chosen = chosen + (ys[:, None] * across + xs) * self.bins
+        degrees = torch.where(degrees >= 180, 0.0, degrees)
+        if self.bins % 4 == 0:  # they meet on the diagonals too, which atan2 may miss by a bit
+            falling = (rows < 0) != (columns < 0)
+            diagonal = (rows.abs() == columns.abs()) & (rows != 0)
+            degrees = torch.where(diagonal, 45.0 + 90.0 * falling, degrees)
+        ys = torch.arange(down, device=rows.device).repeat_interleave(cell)
+        xs = torch.arange(across, device=rows.device).repeat_interleave(cell)
+        first = (ys[:, None] * across + xs) * self.bins
+        chosen = (degrees * (self.bins / 180)).long() + first
         votes = magnitude.new_zeros(len(chosen), down * across * self.bins)
         votes = votes.scatter_add(1, chosen.flatten(1), magnitude.flatten(1)) / cell**2
         return votes.view(-1, down, across, self.bins)
