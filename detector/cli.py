@@ -1,4 +1,4 @@
-"""The command `detector`: train, score, predict, info."""
+"""The command `detector`: train, score, predict, explain, export, info."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ Example:
 PREDICT_EPILOG = """\b
 Example:
   detector predict photos/ --model runs/det/textures/brick --out runs/seen
+"""
+EXPLAIN_EPILOG = """\b
+Example:
+  detector explain runs/det/textures/brick --data textures --out runs/why
+"""
+EXPORT_EPILOG = """\b
+Examples:
+  detector export runs/det/textures/brick --out brick.onnx
+  detector export runs/det/textures/brick --out brick.pt2 --format torch
 """
 INFO_EPILOG = """\b
 Example:
@@ -180,9 +189,24 @@ def train(
 @click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the networks; a faster one is named in the protocol.",
+)
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the score folders as JSON on stdout.")
-def score(run: Path, data: str, category: str, device: str, force: bool, as_json: bool) -> None:
+def score(
+    run: Path,
+    data: str,
+    category: str,
+    device: str,
+    precision: str,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Writes the score maps of test images, for `harness evaluate`."""
     from sia_gen.core.dataset import open_dataset
 
@@ -197,7 +221,7 @@ def score(run: Path, data: str, category: str, device: str, force: bool, as_json
         model_folder(run, one)
     summary = []
     for one in categories:
-        fresh = run_scoring(run, one, device, force=force)
+        fresh = run_scoring(run, one, device, force=force, precision=precision)
         folder = folder_of(run, one) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         print(f"{one.key}: {state}", file=sys.stderr)
@@ -254,6 +278,73 @@ def predict(
         f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
         f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
         f" pictures {out / 'overlays'}",
+        file=sys.stderr,
+    )
+
+
+@group.command(epilog=EXPLAIN_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The dataset it was trained on.")
+@click.option("--category", help="Where the checkpoint is of several categories.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--source", default="cutpaste", show_default=True, help="What makes the pair.")
+@click.option(
+    "--columns",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 32),
+    help="Best and worst channels of each layer.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--json", "as_json", is_flag=True, help="Print losses per layer as JSON on stdout.")
+def explain(
+    checkpoint: Path,
+    data: str,
+    category: str | None,
+    out: Path,
+    source: str,
+    columns: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Draws which channels feature selection kept, and how well they show an anomaly."""
+    from detector.checkpoint import read_facts
+    from detector.explain import explain as run_explanation
+    from sia_gen.core.dataset import open_dataset
+
+    name = category or str(read_facts(checkpoint)["category"]).partition("/")[2]
+    one = open_dataset(data).one(name)
+    facts = run_explanation(
+        checkpoint, one, out, source=source, columns=columns, device_name=device
+    )
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    print(f"pictures: {', '.join(facts['pictures'])}", file=sys.stderr)
+
+
+@group.command(epilog=EXPORT_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "torch"]),
+    default="onnx",
+    show_default=True,
+    help="ONNX, or torch.export's file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the file's facts as JSON on stdout.")
+def export(checkpoint: Path, out: Path, kind: str, as_json: bool) -> None:
+    """Writes a checkpoint for other runtimes, once its maps there equal those here."""
+    from detector.export import export as run_export
+
+    facts = run_export(checkpoint, out, kind)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    print(
+        f"{out}: scores differ by up to {facts['largest_deviation']:.1e}; input {facts['input']}",
         file=sys.stderr,
     )
 

@@ -69,7 +69,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     if out.exists() and not out.is_dir():
         raise UserError(f"output {out} is a file: give a folder")
     device = devices.choose(options.device)
-    trained = checkpoint.load(model if model.is_dir() else model.parent, device)
+    trained = checkpoint.load(model if model.is_dir() else model.parent, device, fast=True)
     column = f"score_{options.image_score}"
     reference = facts["reference"]
     threshold = threshold_of(reference[column], options.false_alarms)

@@ -6,6 +6,7 @@ a training killed at any moment and started again ends with the weights of an un
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
                 if held
                 else ("training", tuple(p for used, _ in splits for p in used))
             )
-            scores = score_images(model, paths, options.resolution, accelerator.device)
+            judge = copy.deepcopy(model).inference_form()
+            scores = score_images(judge, paths, options.resolution, accelerator.device)
             facts |= {
                 "options": dataclasses.asdict(options),
                 "category": task.key,
@@ -144,7 +146,8 @@ def _fit(
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
-    model.to(device)
+    # Images arrive as height x width x channels: kernels for that layout are the fast ones.
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
     loop = Loop(options, task.key, batches, model, folder, accelerator, look)
     if state is None:
