@@ -375,6 +375,14 @@ class ReDi(Detector):
         total = distance.smooth((layers * weights).sum(1, keepdim=True), self.options.sigma)
         return Parts(recovered_B3RR=shown, layers_BnRR=layers, maps_BRR=total[:, 0])
 
+    def check_export(self) -> None:
+        """Raises UserError for Canny maps: their hysteresis is no tensor operation."""
+        if self.recovery is not None and self.options.map == "canny":
+            raise UserError(
+                "a detector with map canny cannot be exported: give predict, or train with hog,"
+                " sobel or roberts"
+            )
+
     def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         """Returns the input, its map, its prompt, the recovered image, layer maps and the score."""
         found = {"input": images_B3HW}

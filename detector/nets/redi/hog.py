@@ -83,7 +83,11 @@ class Hog(nn.Module):
             x[:, 0, : down * cell, : across * cell] for x in (rows, columns, magnitude)
         )
         # In double precision: where bins meet on the axes, pixels lie on their very border.
-        degrees = torch.rad2deg(torch.atan2(rows.double(), columns.double()))
+        # Other runtimes have no arc tangent in double: there the axes are put right by hand.
+        kind = torch.float32 if torch.compiler.is_exporting() else torch.float64
+        degrees = torch.rad2deg(torch.atan2(rows.to(kind), columns.to(kind)))
+        if torch.compiler.is_exporting():
+            degrees = torch.where((columns == 0) & (rows != 0), 90.0, degrees)
         degrees = torch.where(degrees < 0, degrees + 180, degrees)
         degrees = torch.where(degrees >= 180, 0.0, degrees)
         if self.bins % 4 == 0:  # they meet on the diagonals too, which atan2 may miss by a bit
@@ -94,7 +98,7 @@ class Hog(nn.Module):
         xs = torch.arange(across, device=rows.device).repeat_interleave(cell)
         first = (ys[:, None] * across + xs) * self.bins
         chosen = (degrees * (self.bins / 180)).long() + first
-        votes = magnitude.new_zeros(len(chosen), down * across * self.bins)
+        votes = magnitude.new_zeros(chosen.shape[0], down * across * self.bins)
         votes = votes.scatter_add(1, chosen.flatten(1), magnitude.flatten(1)) / cell**2
         return votes.view(-1, down, across, self.bins)
 
