@@ -108,6 +108,7 @@ def export(folder: Path, out: Path, kind: str) -> dict[str, Any]:
     facts = checkpoint.read_facts(folder)
     where = folder if folder.is_dir() else folder.parent
     trained = checkpoint.load(where, device, fast=True)
+    trained.model.check_export()
     resolution = trained.options.resolution
     make, run = {"onnx": (_onnx, _run_onnx), "torch": (_torch, _run_torch)}[kind]
     with torch.no_grad(), tempfile.TemporaryDirectory() as temporary:

@@ -113,6 +113,10 @@ class Detector(nn.Module):
         self.backbone.net = folded(self.backbone.net, (noise,))
         return self.to(memory_format=torch.channels_last)
 
+    def check_export(self) -> None:
+        """Raises UserError where the network cannot be had in another runtime."""
+        return
+
     def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         """Returns what lies between images and maps, by name, for pictures; nothing by default.
 

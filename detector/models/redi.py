@@ -59,6 +59,7 @@ class Options:
     map_cell: int = 8
     map_colour: str = "gray"
     map_scale: str = "fixed"
+    map_quantile: float = 0.995
     canny: tuple[int, ...] = (50, 100)
     prompt: str = "pretrained"
     prompt_rank: int = 1
@@ -117,7 +118,7 @@ class Options:
                               ("sigma", 0), ("weight_decay", 0)):  # fmt: skip
             if getattr(self, option) < least:
                 raise UserError(f"{option} {getattr(self, option)} must be at least {least}")
-        for option in ("recover_share", "describe_share", "recover_lr"):
+        for option in ("recover_share", "describe_share", "recover_lr", "map_quantile"):
             if not 0 < getattr(self, option) < 1:
                 raise UserError(f"{option} {getattr(self, option)} is not in (0, 1)")
 
@@ -183,6 +184,7 @@ class ReDi(Detector):
                 cell=options.map_cell,
                 colour=options.map_colour,
                 scale=options.map_scale,
+                quantile=options.map_quantile,
                 thresholds=(options.canny[0], options.canny[1]),
             )
             self.recovery = recovery.Recovery(
@@ -372,6 +374,14 @@ class ReDi(Detector):
         weights = layers.new_tensor(self.options.layer_weights).view(1, -1, 1, 1)
         total = distance.smooth((layers * weights).sum(1, keepdim=True), self.options.sigma)
         return Parts(recovered_B3RR=shown, layers_BnRR=layers, maps_BRR=total[:, 0])
+
+    def check_export(self) -> None:
+        """Raises UserError for Canny maps: their hysteresis is no tensor operation."""
+        if self.recovery is not None and self.options.map == "canny":
+            raise UserError(
+                "a detector with map canny cannot be exported: give predict, or train with hog,"
+                " sobel or roberts"
+            )
 
     def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         """Returns the input, its map, its prompt, the recovered image, layer maps and the score."""
