@@ -103,7 +103,7 @@ def train(
     import dataclasses
 
     from detector import device as devices
-    from detector import models, runfolder
+    from detector import models, runfolder, selection
     from detector.options import parse_settings, resolve
     from detector.source import check_category, needs_shards
     from detector.task import single, together
@@ -145,6 +145,7 @@ def train(
         tasks = [together(tasks)]
     plans = []
     for task in tasks:
+        selection.check(options, task)
         document = runfolder.describe(options, task)
         plans.append((task, runfolder.check_claim(runfolder.folder_of(out, task), document)))
     if dry_run:

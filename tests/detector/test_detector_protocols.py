@@ -80,6 +80,29 @@ def test_held_out_protocol_chooses_without_test_or_training_images(
         tiny(protocol="held-out")
 
 
+def test_stopped_choice_goes_on_with_the_best_weights_so_far(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tiny(
+        steps=50, protocol="held-out", holdout=0.3, look_every=10, checkpoint_seconds=0.001
+    )
+    task = single(stripes, find_shards(generated))
+    whole = train(options, task, tmp_path / "whole", cpu())
+    original = checkpoint.save_state
+
+    def stopped(folder: Path, step: int, *rest: Any) -> None:
+        original(folder, step, *rest)
+        if step == 30:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_state", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(options, task, tmp_path / "stopped", cpu())
+    resumed = train(options, task, tmp_path / "stopped", cpu())
+    assert resumed["chosen"] == whole["chosen"] and resumed["sha256"] == whole["sha256"]
+
+
 def test_best_on_test_is_labelled_in_every_row(
     tmp_path: Path, tiny: Make, stripes: Category, generated: Path
 ) -> None:
