@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
-@pytest.mark.parametrize("command", ["", "train", "score", "predict", "info"])
+@pytest.mark.parametrize("command", ["", "train", "score", "predict", "explain", "export", "info"])
 def test_help_shows_an_example_at_once_and_loads_no_torch(command: str) -> None:
     code = (
         "import sys; from detector import cli\n"
