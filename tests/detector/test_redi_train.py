@@ -20,6 +20,7 @@ from PIL import Image
 from scipy.stats import mannwhitneyu
 
 from detector import checkpoint, infer, info, runfolder, scorefile, steps
+from detector.export import export
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
 from detector.predict import PredictOptions, predict
@@ -161,6 +162,17 @@ def test_prediction_decides_by_a_threshold_from_held_out_images(
     # input, map, prompt, recovered, two layers, score
     with Image.open(picture) as shown:
         assert shown.size == (7 * 32 + 6 * steps.GAP, 32 + steps.CAPTION)
+
+
+def test_export_holds_retrieval_and_bank_and_refuses_canny(
+    recovered: Path, stripes: Category, tmp_path: Path
+) -> None:
+    folder = runfolder.folder_of(recovered, stripes)
+    described = export(folder, tmp_path / "part.pt2", "torch")
+    assert described["largest_deviation"] <= 1e-3 and (tmp_path / "part.pt2").is_file()
+    options = redi.Options(backbone="resnet18", weights="random", map="canny")
+    with pytest.raises(UserError, match="map canny cannot be exported"):
+        redi.build(options, 0).check_export()
 
 
 def _command(line: Path, recipe: Path, out: Path, *more: str) -> list[str]:
