@@ -81,6 +81,11 @@ def run(cell: Cell, out: Path, data: Path, common: tuple[str, ...]) -> None:
     subprocess.run(measure, check=True, stdout=sys.stderr)
 
 
+def _spoken(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}"
+
+
 def table(out: Path, wanted: list[Cell]) -> str:
     """Returns mean and deviation of each row that has a cell, in Markdown, in percent."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -101,10 +106,7 @@ def table(out: Path, wanted: list[Cell]) -> str:
     for row, done in rows.items():
         if not done:
             continue
-        shown = [
-            f"{statistics.fmean(v):.2f} ± {statistics.stdev(v) if len(v) > 1 else 0:.2f}"
-            for v in (values[row][metric] for metric in METRICS)
-        ]
+        shown = [_spoken(values[row][metric]) for metric in METRICS]
         lines.append(f"| {row} | {done} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
