@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector import models, runfolder
+from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.files import TEMPORARY_PREFIX, new_folder, read_json, write_bytes, write_json
@@ -42,7 +43,7 @@ def publish(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
 class Trained:
     """A trained network in eval mode, its training options, and the facts of its checkpoint."""
 
-    model: nn.Module
+    model: Detector
     options: TrainOptions
     facts: dict[str, Any]
 
@@ -66,8 +67,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load(folder: Path, device: torch.device) -> Trained:
-    """Returns the trained network of a category's folder; its file must match its recorded hash."""
+def load(folder: Path, device: torch.device, *, fast: bool = False) -> Trained:
+    """Returns the trained network of a category's folder; its file must match its recorded hash.
+
+    With `fast` it comes in its inference form, which gives maps and nothing else.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -83,7 +87,7 @@ def load(folder: Path, device: torch.device) -> Trained:
     options = restored(facts["options"])
     plugin = load_plugin(models, options.model)
     inner = model_options(plugin.Options, options.options)
-    model: nn.Module = plugin.restore(inner, options.seed, facts["backbone"])
+    model: Detector = plugin.restore(inner, options.seed, facts)
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -92,7 +96,8 @@ def load(folder: Path, device: torch.device) -> Trained:
             f"{path} is not a network of recipe {options.recipe!r} with the recorded options:"
             f" {what}"
         ) from error
-    return Trained(model=model.to(device).eval(), options=options, facts=facts)
+    model = model.to(device).eval()
+    return Trained(model=model.inference_form() if fast else model, options=options, facts=facts)
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Any], facts: dict[str, Any]) -> None:

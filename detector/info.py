@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detector import runfolder
+from detector import models, runfolder
+from detector.options import model_options
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import read_json
+from sia_gen.core.plugins import load as load_plugin
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -30,22 +32,28 @@ def describe(facts: dict[str, Any]) -> str:
     """Returns the facts as lines of text."""
     options, inputs = facts["options"], facts["inputs"]
     inner = options["options"]
-    last = facts["curve"][-1] if facts["curve"] else [0, 0.0, 0.0]
+    names = (
+        list(facts["parts"].values())[-1]
+        if facts.get("parts")
+        else ["reconstruction", "segmentation"]
+    )
+    last = facts["curve"][-1][1:] if facts["curve"] else []
+    own = load_plugin(models, options["model"])
+    words = own.describe(model_options(own.Options, inner))
     reference = facts["reference"]
     lines = {
         "category": facts["category"],
         "model": f"{options['model']}, recipe {options['recipe']}",
         "backbone": f"{facts['backbone']} (sha256 {facts['backbone_sha256'][:16]})",
-        "features": f"layers {inner['layers']}, channels {inner['channels']},"
-        f" {inner['reduction']}, architecture {inner['architecture']}",
-        "residuals": f"RRS {inner['rrs']}, ratio {inner['rrs_ratio']:.3g}",
+        "parts": ", ".join(f"{name} {value}" for name, value in words.items()),
         "parameters": f"{facts['parameters'] / 1e6:.2f} M trained",
         "resolution": f"{options['resolution']} x {options['resolution']}",
         "trained on": f"{inputs['train_images']} normal images, source {options['source']}"
         f" (shards {inputs['shards_sha256'][:16]}), seed {options['seed']}",
         "training": f"{facts['step']} steps of {options['batch']}, {facts['seconds']:.0f} s,"
         f" {facts['pairs_per_second']} pairs/s, {facts['precision']} on {facts['device']}",
-        "last loss": f"reconstruction {last[1]:.4f}, segmentation {last[2]:.4f}",
+        "weights of": f"step {facts['chosen']['step']}, rule {facts['chosen']['rule']}",
+        "last loss": ", ".join(f"{n} {v:.4f}" for n, v in zip(names, last, strict=False)),
         "threshold from": f"{len(reference['score_max'])} {reference['images']} normal images",
         "file": f"{runfolder.WEIGHTS}, {facts['bytes'] / 1e6:.1f} MB, sha256"
         f" {facts['sha256'][:16]}",

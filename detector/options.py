@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from detector.mixture import canonical, complete_options, parse
+from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
 
+__all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored"]
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-SOURCES = ("sdas", "noise")
+PROTOCOLS = ("last", "held-out", "best-on-test")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -34,19 +36,28 @@ class TrainOptions:
     seed: int = 0
     precision: str = "auto"
     holdout: float = 0.0
+    foreground: bool = True
+    protocol: str = "last"
+    look_every: int = 0
+    patience: int = 0
     allow_foreign_shards: bool = False
     checkpoint_seconds: float = 120.0
     cache_gib: float = 2.0
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can have, naming the option."""
-        if self.source not in SOURCES:
-            raise UserError(
-                f"source {self.source!r} is unknown.{near_names(self.source, [*SOURCES])}"
-            )
         if self.precision not in PRECISIONS:
             raise UserError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.protocol not in PROTOCOLS:
+            raise UserError(f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        if self.protocol == "held-out" and not self.holdout:
+            raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
+        if self.look_every < 0 or self.patience < 0:
+            raise UserError("look_every and patience must not be below 0")
+        if self.patience and self.protocol == "last":
+            raise UserError("patience has nothing to look at with protocol last: use held-out")
         if self.schedule not in SCHEDULES:
             raise UserError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.batch < 2 or self.batch % 2:
@@ -81,7 +92,7 @@ class TrainOptions:
 HARMLESS = ("checkpoint_seconds", "cache_gib")
 
 
-def resolve(recipe: str, given: dict[str, Any], model_options: type[Any]) -> TrainOptions:
+def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOptions:
     """Returns the options of a recipe with `given` on top; unknown names list the near ones."""
     from sia_gen.core.recipes import read_recipe
 
@@ -91,20 +102,30 @@ def resolve(recipe: str, given: dict[str, Any], model_options: type[Any]) -> Tra
         values = {k: v for k, v in values.items() if k not in {"steps", "epochs"}}
     own: dict[str, Any] = {"recipe": recipe}
     inner: dict[str, Any] = {}
-    train_types, model_types = _types(TrainOptions), _types(model_options)
-    for name in ("recipe", "options"):
+    methods: dict[str, dict[str, Any]] = {}
+    train_types, model_types = types_of(TrainOptions), types_of(model)
+    for name in ("recipe", "options", "methods"):
         del train_types[name]
-    for where, source in ((f"recipe {recipe}", values), ("command line", given)):
-        for name, value in source.items():
+    for where, settings in ((f"recipe {recipe}", values), ("command line", given)):
+        for name, value in settings.items():
+            method, dot, option = str(name).partition(".")
             if name in train_types:
-                own[name] = _coerced(value, train_types[name], f"{where}: {name}")
+                own[name] = coerced(value, train_types[name], f"{where}: {name}")
             elif name in model_types:
-                inner[name] = _coerced(value, model_types[name], f"{where}: {name}")
+                inner[name] = coerced(value, model_types[name], f"{where}: {name}")
+            elif dot:
+                methods.setdefault(method, {})[option] = value
             else:
                 near = near_names(str(name), [*train_types, *model_types])
                 raise UserError(f"{where}: option {name!r} is unknown.{near}")
-    complete = model_options(**inner)
-    return TrainOptions(**own, options=_plain(dataclasses.asdict(complete)))
+    own["source"] = canonical(own.get("source", TrainOptions.source))
+    # A recipe may speak of methods that another --source leaves out; the command line may not.
+    used = parse(own["source"])
+    asked = {str(name).partition(".")[0] for name in given if "." in str(name)}
+    methods = {name: set_ for name, set_ in methods.items() if name in used or name in asked}
+    own["methods"] = complete_options(own["source"], methods)
+    complete = model(**inner)
+    return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -120,57 +141,9 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _types(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
-
-
-def _coerced(value: Any, wanted: Any, where: str) -> Any:
-    """Returns a value from YAML or a flag as the type that the option declares."""
-    origin = typing.get_origin(wanted)
-    if origin is tuple:
-        items = [part for part in value.split(",") if part] if isinstance(value, str) else value
-        items = [items] if isinstance(items, int | float) else items
-        if not isinstance(items, list | tuple):
-            raise UserError(f"{where}: expected a list, found {value!r}")
-        inner = typing.get_args(wanted)[0]
-        return tuple(_coerced(item, inner, where) for item in items)
-    if isinstance(origin, types.UnionType):
-        raise TypeError(f"{where}: unions are not options")
-    if wanted is bool and isinstance(value, bool):
-        return value
-    if wanted is str and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    if wanted in {int, float} and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: expected a number, found {value!r}") from error
-        if wanted is float:
-            return number
-        if number.is_integer():
-            return int(number)
-    name = getattr(wanted, "__name__", str(wanted))
-    raise UserError(f"{where}: expected {name}, found {value!r}")
-
-
 def restored(document: dict[str, Any]) -> TrainOptions:
     """Returns the options that a run folder recorded."""
     try:
         return TrainOptions(**document)
     except TypeError as error:
         raise UserError(f"the recorded options are of another version: {error}") from error
-
-
-def model_options(cls: type[Any], values: dict[str, Any]) -> Any:
-    """Returns a model's Options from their JSON form (lists become tuples)."""
-    hints = _types(cls)
-    unknown = [name for name in values if name not in hints]
-    if unknown:
-        raise UserError(f"model options {', '.join(unknown)} are of another version")
-    return cls(**{n: _coerced(v, hints[n], n) for n, v in values.items()})

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detector.batches import is_held_out
+from detector.normals import is_held_out
 from detector.options import HARMLESS, TrainOptions
+from detector.source import identity
+from detector.task import Task
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.files import TEMPORARY_PREFIX, read_json, write_json
@@ -31,12 +33,15 @@ STATE = "state"
 SCHEMA = 1
 
 
-def folder_of(run: Path, category: Category) -> Path:
-    """Returns the folder of one category in a run."""
-    return run / category.dataset / category.name
+Split = tuple[tuple[Path, ...], tuple[Path, ...]]
 
 
-def split_training(category: Category, holdout: float) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def folder_of(run: Path, of: Category | Task) -> Path:
+    """Returns the folder of a category, or of a task, in a run."""
+    return run / of.dataset / of.name
+
+
+def split_training(category: Category, holdout: float) -> Split:
     """Returns the normal images to train on and the held-out ones, split by the hash of names."""
     held = tuple(p for p in category.train if is_held_out(p, category.key, holdout))
     used = tuple(p for p in category.train if p not in set(held))
@@ -52,6 +57,11 @@ def split_training(category: Category, holdout: float) -> tuple[tuple[Path, ...]
             " give a larger share, or none"
         )
     return used, held
+
+
+def split_task(task: Task, holdout: float) -> list[Split]:
+    """Returns the split of each category of a task."""
+    return [split_training(category, holdout) for category in task.categories]
 
 
 def hash_files(paths: tuple[Path, ...], root: Path) -> str:
@@ -99,23 +109,29 @@ def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
     return ways
 
 
-def describe(options: TrainOptions, category: Category, tars: list[Path]) -> dict[str, Any]:
-    """Returns options.json: what a run of this category is asked to do, from which inputs."""
-    used, held = split_training(category, options.holdout)
+def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
+    """Returns options.json: what a run of this task is asked to do, from which inputs."""
+    splits = split_task(task, options.holdout)
     weights = weights_file(str(options.options.get("weights", "random")))
+    hashes = [hash_files(c.train, c.root) for c in task.categories]
+    tars = task.all_tars
     inputs = {
-        "train_images": len(used),
-        "held_out_images": len(held),
-        "train_sha256": hash_files(category.train, category.root),
-        "foreground": category.foreground,
+        "train_images": sum(len(used) for used, _ in splits),
+        "held_out_images": sum(len(held) for _, held in splits),
+        "train_sha256": hashes[0] if len(hashes) == 1 else hash_options(hashes),
+        "foreground": ", ".join(sorted({c.foreground for c in task.categories}))
+        if options.foreground
+        else "whole",
         "shards_sha256": hash_shards(tars) if tars else "none",
         "synthesis": _synthesis(tars),
+        "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
     return {
         "schema": SCHEMA,
         "kind": "detector run",
-        "category": category.key,
+        "category": task.key,
+        "categories": [c.key for c in task.categories],
         "options": dataclasses.asdict(options),
         "inputs": inputs,
         "code": versions("torch", "timm", "accelerate", "numpy"),
@@ -127,7 +143,7 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     inner = dict(options.pop("options", {}))
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
         inner.pop("weights", None)  # a file is known by its content, wherever it lies
-    flat = {"category": document.get("category"), **options, **inner}
+    flat = {name: document.get(name) for name in ("category", "categories")} | options | inner
     return {**flat, **document.get("inputs", {})}
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from detector import checkpoint, runfolder, scorefile
-from detector.options import HARMLESS
+from detector import checkpoint, models, runfolder, scorefile
+from detector.options import HARMLESS, model_options
+from detector.task import MULTI_CLASS
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import read_json
 from sia_gen.core.images import read_image
+from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 
 FOLDER = "scores"
@@ -30,6 +32,12 @@ def _hash_test(category: Category) -> str:
     return hash_options(listing)
 
 
+def _own_words(options: dict[str, Any]) -> dict[str, Any]:
+    plugin = load_plugin(models, str(options["model"]))
+    found: dict[str, Any] = plugin.describe(model_options(plugin.Options, options["options"]))
+    return found
+
+
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     """Returns what a score must be read with: all that made it, but nothing measured.
 
@@ -40,7 +48,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     inner = dict(options["options"])
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
-    unlike = {"options", "seed", *HARMLESS}
+    unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in options.items() if k not in unlike}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
@@ -49,26 +57,23 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "detector": str(options["model"]),
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
-        "checkpoint_rule": "last",
+        "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
         "checkpoint_sha256": str(facts["sha256"]),
         "image_scores": ["max", "avgpool16_max"],
         "resolution": int(options["resolution"]),
         "backbone": str(facts["backbone"]),
         "backbone_sha256": str(facts["backbone_sha256"]),
         "source": source,
+        **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
+        "methods": facts["inputs"].get("methods", {}),
         "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
         "seed": int(options["seed"]),
         "batch": int(options["batch"]),
         "lr": float(options["lr"]),
         "schedule": str(options["schedule"]),
         **budget,
-        "layers": inner["layers"],
-        "channels": inner["channels"],
-        "reduction": inner["reduction"],
-        "rrs": inner["rrs"],
-        "rrs_ratio": round(float(inner["rrs_ratio"]), 6),
-        "architecture": inner["architecture"],
+        **_own_words(options),
         "training_precision": str(facts["precision"]),
         "train_images": int(facts["inputs"]["train_images"]),
         "device": str(facts["device"]),
@@ -76,29 +81,52 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_scored(folder: Path, category: Category) -> bool:
+def model_folder(run: Path, category: Category) -> Path:
+    """Returns the folder of the checkpoint that speaks of a category: its own, else the one of all.
+
+    UserError where neither is there.
+    """
+    own = runfolder.folder_of(run, category)
+    shared = run / category.dataset / MULTI_CLASS
+    if (own / runfolder.DOCUMENT).is_file() or not (shared / runfolder.DOCUMENT).is_file():
+        checkpoint.read_facts(own)
+        return own
+    if category.key not in checkpoint.read_facts(shared)["categories"]:
+        raise UserError(f"{shared} was not trained on {category.key}")
+    return shared
+
+
+def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
         return False
     recorded = read_json(path)["protocol"]
-    facts = checkpoint.read_facts(folder)
     return (
         recorded.get("checkpoint_sha256") == facts["sha256"]
+        and recorded.get("scoring_precision") == precision
         and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
         and recorded.get("code_version") == versions()["sia-gen"]
     )
 
 
-def score(run: Path, category: Category, device_name: str, *, force: bool = False) -> bool:
+def score(
+    run: Path,
+    category: Category,
+    device_name: str,
+    *,
+    force: bool = False,
+    precision: str = "fp32",
+) -> bool:
     """Scores one category's test images; False where that was done before and is left alone."""
     folder = runfolder.folder_of(run, category)
-    facts = checkpoint.read_facts(folder)
-    if facts["category"] != category.key:
+    source = model_folder(run, category)
+    facts = checkpoint.read_facts(source)
+    if category.key not in facts.get("categories", [facts["category"]]):
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
     if not category.test:
         raise UserError(f"{category.root} has no test images: expected {category.root}/test/...")
-    if not force and is_scored(folder, category):
+    if not force and is_scored(folder, category, facts, precision):
         return False
     import torch
 
@@ -106,14 +134,15 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
     from detector.infer import anomaly_maps
 
     device = devices.choose(device_name)
-    trained = checkpoint.load(folder, device)
+    devices.choose_precision(precision, device)
+    trained = checkpoint.load(source, device, fast=True)
     resolution = trained.options.resolution
     maps, seconds = [], 0.0
     for start in range(0, len(category.test), PASS):
         part = category.test[start : start + PASS]
         images = np.stack([read_image(e.path, resolution) for e in part])
         began = time.perf_counter()
-        maps.append(anomaly_maps(trained.model, images, device))
+        maps.append(anomaly_maps(trained.model, images, device, precision))
         seconds += time.perf_counter() - began
     maps_NHW = np.concatenate(maps)
     empty = np.zeros((resolution, resolution), dtype=np.bool_)
@@ -130,9 +159,11 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
         for example, map_HW in zip(category.test, maps_NHW, strict=True)
     ]
     protocol = protocol_of(facts)
+    protocol["scoring_precision"] = precision
     protocol["run"] = {
         "test_sha256": _hash_test(category),
         "steps": int(facts["step"]),
+        "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
         "train_seconds": round(float(facts["seconds"]), 1),
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
         "scoring_device": device.type,

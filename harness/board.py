@@ -65,6 +65,12 @@ class Row:
         own = self.source not in {"none", self.method}
         return f"{self.method} + {self.source}" if own else self.method
 
+    @property
+    def label(self) -> str:
+        """What must stand in each table beside a method whose checkpoint the test set chose."""
+        chosen = self.protocol.get("checkpoint_rule") == "best-on-test"
+        return " [best-on-test]" if chosen else ""
+
 
 @dataclass(kw_only=True)
 class Section:

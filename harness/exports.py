@@ -72,7 +72,7 @@ def as_csv(sections: list[Section]) -> str:
                     cell = cells[column.key]
                     top = place == "mean" and cell.mean is not None
                     writer.writerow([
-                        section.kind, section.dataset, place, row.method, row.source,
+                        section.kind, section.dataset, place, row.method + row.label, row.source,
                         row.protocol_id, column.name, column.version,
                         "" if cell.mean is None else repr(cell.mean),
                         "" if cell.std is None else repr(cell.std), cell.seeds,
@@ -118,7 +118,7 @@ def as_document(sections: list[Section]) -> dict[str, Any]:
                 "rows": [
                     {
                         "rank": row.rank,
-                        "method": row.method,
+                        "method": row.method + row.label,
                         "source": row.source,
                         "protocol_id": row.protocol_id,
                         "protocol": row.protocol,

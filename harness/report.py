@@ -148,7 +148,7 @@ def _seeds(row: Row) -> str:
 def _row(row: Row, section: Section, group: str) -> dict[str, Any]:
     return {
         "rank": row.rank,
-        "method": row.method,
+        "method": row.method + row.label,
         "source": "" if row.source in {"none", row.method} else row.source,
         "seeds": _seeds(row),
         "complete": row.complete,

@@ -110,7 +110,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
     for row in section.rows:
         place = "" if row.rank is None else str(row.rank)
         covered = f"{len(row.categories)} of {len(section.categories)}"
-        line = [place, row.name, seed_text(row)]
+        line = [place, row.name + row.label, seed_text(row)]
         line += [numbers_compared(row) if quality else covered, row.protocol_id]
         for column in section.columns:
             cell = row.groups[group][column.key]
@@ -133,7 +133,7 @@ def category_table(section: Section, column: Column) -> tuple[list[str], list[li
     heads = ["category"]
     for row, has in zip(section.rows, known, strict=True):
         twins = sum(other.name == row.name for other in section.rows) > 1
-        heads.append(f"{row.name} [{row.protocol_id}]" if twins else row.name)
+        heads.append(f"{row.name} [{row.protocol_id}]" if twins else row.name + row.label)
         if has:
             heads.append("published")
     lines = []

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from detector.model import Detector, Inputs, Stage, TrainingSet
 from detector.nets import afs, rrs
 from detector.nets import backbone as backbones
 from detector.nets.backbone import Backbone, BackboneOptions
 from detector.nets.discriminator import Discriminator
-from detector.nets.reconstruction import DOWNSAMPLING, ReconstructionUNet
+from detector.nets.folding import folded
+from detector.nets.reconstruction import KINDS, PlainNetwork, ReconstructionUNet
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from detector.options import TrainOptions
+
+PAIRS = True
+SHOWN = 6  # residual maps of each kind in a picture
 
 # Which layers share a reconstruction network (appendix C.4): A each its own, B all one, C pairs.
 ARCHITECTURES = ("A", "B", "C")
@@ -29,21 +38,23 @@ ARCHITECTURES = ("A", "B", "C")
 class Options:
     """The parts of a RealNet; the defaults are the paper's.
 
-    `channels` are the kept dimensions m_k of each layer. `standardise` divides kept features by
-    their standard deviation over normal images, so that Eq. 5 weighs the channels alike: some
-    backbones (MobileNetV2) have linear features of very unlike scales.
+    `channels` are the kept dimensions m_k of each layer, or shares of the layer's own below 1 (one
+    share serves all layers). `reconstruction` is the paper's unet, or plain. `standardise` divides
+    kept features by their standard deviation over normal images, so that Eq. 5 weighs the channels
+    alike: some backbones (MobileNetV2) have linear features of very unlike scales.
     """
 
     backbone: str = "wide_resnet50_2"
     weights: str = "pretrained"
     layers: tuple[int, ...] = (1, 2, 3, 4)
-    channels: tuple[int, ...] = (256, 512, 512, 256)
+    channels: tuple[float, ...] = (256, 512, 512, 256)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     reduction: str = "afs"
     afs_batches: int = 64
     standardise: bool = False
     architecture: str = "A"
+    reconstruction: str = "unet"
     unet_blocks: int = 2
     unet_attention: bool = True
     rrs: str = "max&avg"
@@ -55,16 +66,25 @@ class Options:
             ("reduction", self.reduction, afs.MODES),
             ("rrs", self.rrs, rrs.MODES),
             ("architecture", self.architecture, ARCHITECTURES),
+            ("reconstruction", self.reconstruction, KINDS),
         ):
             if value not in known:
                 raise UserError(f"{option} {value!r} is not one of {', '.join(known)}")
-        if not self.layers or len(self.layers) != len(self.channels):
+        channels = self.channels
+        if len(channels) == 1 and 0 < channels[0] < 1:
+            channels = channels * len(self.layers)
+        if not self.layers or len(self.layers) != len(channels):
             raise UserError(
-                f"channels {list(self.channels)} and layers {list(self.layers)} differ in number:"
-                " give one channel dimension for each layer"
+                f"channels {list(channels)} and layers {list(self.layers)} differ in number:"
+                " give one channel dimension for each layer, or one share below 1 for all"
             )
-        if min(self.channels) < 2:
-            raise UserError(f"channels {list(self.channels)}: each must be at least 2")
+        if any(not (0 < c < 1 or (c >= 2 and c == int(c))) for c in channels):
+            raise UserError(
+                f"channels {list(channels)}: each must be a whole number of at least 2, or a share"
+                " of the layer's channels between 0 and 1"
+            )
+        whole = tuple(int(c) if c >= 1 else c for c in channels)
+        object.__setattr__(self, "channels", whole)
         if not 0 < self.rrs_ratio <= 1:
             raise UserError(f"rrs_ratio {self.rrs_ratio} is not in (0, 1]")
         if self.afs_batches < 1 or self.unet_blocks < 1:
@@ -82,55 +102,47 @@ class Options:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Losses:
-    """Eq. 6: reconstruction error summed over blocks, plus cross-entropy against the masks."""
-
-    reconstruction: Tensor
-    segmentation: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """The loss that training minimises: both parts at equal weights."""
-        return self.reconstruction + self.segmentation
-
-
-class RealNet(nn.Module):
+class RealNet(Detector):
     """The network; its backbone and its channel selection are constants of a run."""
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
         super().__init__()
         self.backbone = backbone
         self.options = options
-        for layer, have, keep in zip(
-            options.layers, backbone.channels, options.channels, strict=True
-        ):
+        self.kept = [
+            int(c) if c >= 1 else max(2, round(have * c))
+            for c, have in zip(options.channels, backbone.channels, strict=True)
+        ]
+        for layer, have, keep in zip(options.layers, backbone.channels, self.kept, strict=True):
             if keep > have:
                 raise UserError(
-                    f"channels {list(options.channels)}: layer {layer} of {options.backbone} has"
+                    f"channels {self.kept}: layer {layer} of {options.backbone} has"
                     f" only {have} channels (all: {backbone.channels})"
                 )
         self.blocks = _blocks(len(options.layers), options.architecture)
         self.reductions = nn.ModuleList(
             afs.Reduction(have, keep, options.reduction)
-            for have, keep in zip(backbone.channels, options.channels, strict=True)
+            for have, keep in zip(backbone.channels, self.kept, strict=True)
         )
-        widths = [sum(options.channels[i] for i in block) for block in self.blocks]
+        widths = [sum(self.kept[i] for i in block) for block in self.blocks]
         self.reconstructions = nn.ModuleList(
-            ReconstructionUNet(width, options.unet_blocks, options.unet_attention)
+            PlainNetwork(width)
+            if options.reconstruction == "plain"
+            else ReconstructionUNet(width, options.unet_blocks, options.unet_attention)
             for width in widths
         )
         self.rrs = rrs.ResidualSelection(sum(widths), options.rrs_ratio, options.rrs)
         self.discriminator = Discriminator(self.rrs.outputs)
 
     def check_resolution(self, resolution: int) -> None:
-        """Raises UserError where a block's feature map cannot be halved twice and doubled back."""
-        for block in self.blocks:
+        """Raises UserError where a block's feature map cannot be halved and doubled back."""
+        for block, net in zip(self.blocks, self.reconstructions, strict=True):
             stride = self.backbone.strides[block[0]]
-            if resolution % (stride * DOWNSAMPLING):
+            least = stride * int(net.downsampling)  # type: ignore[arg-type]
+            if resolution % least:
                 raise UserError(
                     f"resolution {resolution} does not suit a feature layer of stride {stride}:"
-                    f" give a multiple of {stride * DOWNSAMPLING}, or leave out the deepest layer"
+                    f" give a multiple of {least}, or leave out the deepest layer"
                     f" (layers {list(self.options.layers)})"
                 )
 
@@ -156,21 +168,90 @@ class RealNet(nn.Module):
         ]
         return restored, self.discriminator(self.rrs(rrs.align(residuals)), size)
 
+    def inference_form(self) -> Detector:
+        """Turns the network into its faster form for maps alone, in place, and returns it."""
+        super().inference_form()
+        generator = torch.Generator().manual_seed(0)
+        residuals = torch.rand(1, self.rrs.outputs, 16, 16, generator=generator)
+        residuals = residuals.to(self.backbone.mean.device)
+        self.discriminator = folded(self.discriminator, (residuals, (64, 64)))  # type: ignore[assignment]
+        return self.to(memory_format=torch.channels_last)
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W) in [0, 1], higher is anomalous, for RGB in [0, 1]."""
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
         _, logits = self.judge(self.features(images_B3HW), size)
         return logits.float().softmax(dim=1)[:, 1]
 
-    def losses(self, anomalous_A3HW: Tensor, normal: list[Tensor], masks_AHW: Tensor) -> Losses:
-        """Returns the losses of a batch whose first A images are anomalous, the rest normal.
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns the residual maps that RRS chooses: the six largest of each half, and the score.
 
-        `normal` holds the selected features of all B normal images: computed once, since the
-        backbone is frozen. The normal half (A = I) needs no further pass through the backbone.
+        A map is named by its layer (as in `layers`), the channel of the
+        backbone where a channel was kept as it is, and what it was chosen by; its scale is its own.
         """
-        count = len(anomalous_A3HW)
+        size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        features = self.features(images_B3HW)
+        restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
+        residuals = rrs.align(
+            [(x.float() - y.float()).square() for x, y in zip(features, restored, strict=True)]
+        )
+        chosen = self.rrs.choose(residuals)[0]
+        half = self.rrs.outputs // 2 if self.rrs.mode == "max&avg" else self.rrs.outputs
+        names = self._channel_names()
+        found: dict[str, Tensor] = {"input": images_B3HW}
+        for by, part in zip(self.rrs.by, chosen.split(half), strict=True):
+            for index in part[:SHOWN].tolist():
+                one = residuals[:, index : index + 1]
+                scaled = functional.interpolate(
+                    one / one.amax().clamp_min(1e-12),
+                    size=size,
+                    mode="bilinear",
+                    align_corners=True,
+                )
+                # Three equal channels: a picture of its own, no summand of the score.
+                found[f"{by} {names[index]}"] = scaled.expand(-1, 3, -1, -1)
+        logits = self.discriminator(self.rrs(residuals), size)
+        return found | {"score": logits.float().softmax(dim=1)[:, 1]}
+
+    def _channel_names(self) -> list[str]:
+        names = []
+        for block in self.blocks:
+            for layer in block:
+                reduction = self.reductions[layer]
+                kept = (
+                    [str(i) for i in reduction.index.tolist()]  # type: ignore[operator]
+                    if self.options.reduction != "rlpr"
+                    else [f"p{i}" for i in range(self.kept[layer])]
+                )
+                names += [f"L{self.options.layers[layer]}:{channel}" for channel in kept]
+        return names
+
+    def stages(self, options: TrainOptions, images: int) -> list[Stage]:
+        """Returns the one stage of Eq. 6: reconstruction and discriminator together, by Adam."""
+        total = options.total_steps(images)
+        return [
+            Stage(
+                name="joint",
+                steps=total,
+                trained=(self.reconstructions, self.rrs, self.discriminator),
+                optimizer=lambda trained: torch.optim.Adam(trained, lr=options.lr, fused=True),
+                rate=lambda done: options.rate(done, total),
+            )
+        ]
+
+    def constants(self, stage: str, images_B3HW: Tensor, indices_B: Tensor) -> list[Tensor]:  # noqa: ARG002
+        """Returns the selected features of normal images, float32 per block."""
+        return [f.float() for f in self.features(images_B3HW)]
+
+    def losses(self, stage: str, inputs: Inputs) -> dict[str, Tensor]:  # noqa: ARG002
+        """Returns Eq. 6: reconstruction error summed over blocks, cross-entropy against the masks.
+
+        The constants are the selected features of all B normal images. The normal half (A = I)
+        needs no further pass through the backbone.
+        """
+        count, masks_AHW, normal = len(inputs.masks_AHW), inputs.masks_AHW, inputs.constants
         size = (masks_AHW.shape[-2], masks_AHW.shape[-1])
-        changed = self.features(anomalous_A3HW)
+        changed = self.features(inputs.anomalous_A3HW)
         seen = [torch.cat([a.to(n.dtype), n[count:]]) for a, n in zip(changed, normal, strict=True)]
         restored, logits = self.judge(seen, size)
         reconstruction = sum(
@@ -183,7 +264,20 @@ class RealNet(nn.Module):
         target = torch.zeros((len(logits), *size), dtype=torch.long, device=logits.device)
         target[:count] = masks_AHW.long()
         segmentation = functional.cross_entropy(logits.float(), target)
-        return Losses(reconstruction=reconstruction, segmentation=segmentation)
+        return {"reconstruction": reconstruction, "segmentation": segmentation}
+
+    @torch.no_grad()
+    def prepare(self, training: TrainingSet, seed: int) -> dict[str, Any]:
+        """Fixes the statistics of a random backbone, the kept channels and their scales.
+
+        The fact `afs_losses` is [layer][channel] (Eq. 4, summed over batches); [] for RDR and RLPR.
+        """
+        if self.options.weights == "random":
+            backbones.calibrate(self.backbone, training.normal)
+        losses = _select(self, training, seed)
+        if self.options.standardise:
+            _standardise(self, training.normal)
+        return {"afs_losses": losses}
 
 
 def _blocks(layers: int, architecture: str) -> list[tuple[int, ...]]:
@@ -202,9 +296,9 @@ def build(options: Options, seed: int) -> RealNet:
     return _assembled(backbone, options, seed)
 
 
-def restore(options: Options, seed: int, label: str) -> RealNet:
+def restore(options: Options, seed: int, facts: dict[str, Any]) -> RealNet:
     """Returns the structure for a checkpoint's tensors, backbone included; reads no weights."""
-    backbone = backbones.empty(options.backbone_options(seed), label)
+    backbone = backbones.empty(options.backbone_options(seed), str(facts["backbone"]))
     return _assembled(backbone, options, seed)
 
 
@@ -214,30 +308,17 @@ def _assembled(backbone: Backbone, options: Options, seed: int) -> RealNet:
         return RealNet(backbone, options)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSet:
-    """What `prepare` may look at: normal training images and synthetic pairs, never test images.
-
-    Images are RGB in [0, 1]; a pair is (anomalous, normal, mask (B, 1, H, W)).
-    """
-
-    normal: Iterable[Tensor]
-    pairs: Iterable[tuple[Tensor, Tensor, Tensor]]
-
-
-@torch.no_grad()
-def prepare(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:
-    """Fixes the constants of a run: statistics of a random backbone, and the kept channels.
-
-    Returns the AFS losses, [layer][channel] (Eq. 4, summed over batches); [] for RDR and RLPR.
-    """
-    normal = list(training.normal) if model.options.standardise else training.normal
-    if model.options.weights == "random":
-        backbones.calibrate(model.backbone, normal)
-    losses = _select(model, training, seed)
-    if model.options.standardise:
-        _standardise(model, normal)
-    return losses
+def describe(options: Options) -> dict[str, Any]:
+    """Returns what a row of results must name: the parts that the paper's ablations change."""
+    return {
+        "layers": list(options.layers),
+        "channels": list(options.channels),
+        "reduction": options.reduction,
+        "rrs": options.rrs,
+        "rrs_ratio": round(options.rrs_ratio, 6),
+        "architecture": options.architecture,
+        "reconstruction": options.reconstruction,
+    }
 
 
 def _select(model: RealNet, training: TrainingSet, seed: int) -> list[list[float]]:
@@ -262,7 +343,7 @@ def _select(model: RealNet, training: TrainingSet, seed: int) -> list[list[float
 
 
 def _standardise(model: RealNet, normal: Iterable[Tensor]) -> None:
-    sums = [torch.zeros(3, keep, dtype=torch.float64) for keep in model.options.channels]
+    sums = [torch.zeros(3, keep, dtype=torch.float64) for keep in model.kept]
     for images in normal:
         for total, layer, x in zip(sums, model.reductions, model.layers(images), strict=True):
             kept = layer(x).double().cpu()

@@ -3,9 +3,13 @@
 Weights come from one of three places, each named, none ever standing in for another:
 
     FILE               a state dict (safetensors, or torch read with weights_only)
-    pretrained[:TAG]   timm's own download, of its default or the named tag
+    pretrained[:TAG]   timm's own download, of its default or the named tag; `racm` finds racm_in1k
     random             a seeded initialisation, its BatchNorm calibrated on normal training images;
                        called NAME@random-seedS so that no result can pass it off as pre-trained
+
+A name may carry the tag as well (wide_resnet50_2.tv_in1k): with a FILE it says which weights' input
+normalisation holds. The label of pretrained weights always names the tag: `wide_resnet50_2` alone
+means other weights in timm than in torchvision.
 """
 
 from __future__ import annotations
@@ -77,28 +81,28 @@ def build(options: BackboneOptions) -> Backbone:
     """Returns the frozen backbone that the options ask for; `random` still awaits `calibrate`."""
     import timm
 
-    tag = ""
-    if options.weights.startswith("pretrained:"):
-        tag = "." + options.weights.partition(":")[2]
-    if not timm.is_model(options.name):
+    plain, _, own_tag = options.name.partition(".")
+    if not timm.is_model(plain):
         known = timm.list_models()
         raise UserError(
             f"backbone {options.name!r} is unknown to timm.{_near(options.name, known)}"
         )
     wanted: dict[str, Any] = {"features_only": True, "out_indices": options.layers}
-    pretrained = options.weights == "pretrained" or bool(tag)
-    label = f"{options.name}{tag}"
+    pretrained = options.weights.partition(":")[0] == "pretrained"
+    asked = options.weights.partition(":")[2] if pretrained else ""
+    tag = _tag(plain, asked or own_tag, default=pretrained)
+    label = full = f"{plain}.{tag}" if tag else plain
     if options.weights == "random":
         label = f"{options.name}@random-seed{options.seed}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         try:
-            net = timm.create_model(options.name + tag, pretrained=pretrained, **wanted)
+            net = timm.create_model(full, pretrained=pretrained, **wanted)
         except Exception as error:  # timm raises many kinds, down to those of the network stack
             raise UserError(_why_not(options, pretrained, error)) from error
-    if options.weights not in {"random", "pretrained"} and not tag:
+    if options.weights != "random" and not pretrained:
         path = Path(options.weights)
-        _load_state(net, options.name, read_state(path), path)
+        _load_state(net, plain, read_state(path), path)
         label = f"{options.name}@{path.name}"
     config: Mapping[str, Any] = net.pretrained_cfg
     mean = options.mean or tuple(config["mean"])
@@ -114,6 +118,20 @@ def empty(options: BackboneOptions, label: str) -> Backbone:
     backbone = build(plain)
     backbone.label = label
     return backbone
+
+
+def _tag(name: str, asked: str, *, default: bool) -> str:
+    """Returns the whole tag of weights: the one that is named or begun, or timm's default."""
+    import timm
+
+    known = sorted(n.partition(".")[2] for n in timm.list_pretrained(f"{name}.*"))
+    if not asked:
+        return str(timm.get_pretrained_cfg(name, allow_unregistered=True).tag) if default else ""
+    found = [t for t in known if t == asked] or [t for t in known if t.startswith(f"{asked}_")]
+    if len(found) != 1:
+        shown = ", ".join(known) or "none"
+        raise UserError(f"weights {asked!r} of {name} are unknown to timm: its tags are {shown}")
+    return found[0]
 
 
 def _near(name: str, known: list[str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from detector.nets.batchnorm import BatchNorm2d
+
 
 class ResidualConvBlock(nn.Module):
     """A 3 x 3 and a 1 x 1 convolution beside an identity.
@@ -17,10 +19,10 @@ class ResidualConvBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(ResidualConvBlock(channels), ResidualConvBlock(channels))
         self.coarse = nn.Sequential(
             nn.Conv2d(channels, 128, 3, padding=1, bias=False),
-            nn.BatchNorm2d(128),
+            BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 32, 3, padding=1),
             nn.ReLU(),

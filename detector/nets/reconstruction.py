@@ -1,4 +1,8 @@
-"""Reconstruction networks: U-Nets that restore an anomalous image's normal features (Eq. 5)."""
+"""Reconstruction networks: they restore an anomalous image's normal features (RealNet, Eq. 5).
+
+`unet` is the paper's, `plain` a small one without skip connections for models of many categories:
+there a U-Net's skips carry the anomaly through to the output.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+KINDS = ("unet", "plain")
 LEVELS = (1, 2, 4)  # widths, as multiples of the first level's
 ATTENTION_FACTORS = (2, 4)  # down-sampling factors at which positions attend to each other
 HEAD_CHANNELS = 64
 Resample = Literal["down", "up"]
-DOWNSAMPLING = 2 ** (len(LEVELS) - 1)  # a feature map's sides must be multiples of this
 
 
 def normalisation(channels: int) -> nn.GroupNorm:
@@ -61,7 +65,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // HEAD_CHANNELS)
+        most = max(1, channels // HEAD_CHANNELS)
+        self.heads = next(heads for heads in range(most, 0, -1) if channels % heads == 0)
         self.norm = normalisation(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
@@ -86,6 +91,8 @@ class ReconstructionUNet(nn.Module):
     must be multiples of 4. The last convolution starts at zero. Fewer residual blocks a level than
     the paper's 2, or no attention, make a smaller network for a smaller budget.
     """
+
+    downsampling = 2 ** (len(LEVELS) - 1)
 
     def __init__(self, channels: int, blocks: int = 2, attention: bool = True) -> None:
         super().__init__()
@@ -134,6 +141,37 @@ class ReconstructionUNet(nn.Module):
         for stage in self.up:
             x = stage(torch.cat([x, kept.pop()], dim=1))
         return self.leave(x)
+
+
+class PlainNetwork(nn.Module):
+    """Convolutions down to half the resolution and back, (B, C, H, W) to the same; no skips.
+
+    H and W must be even. The last convolution starts at zero, as the U-Net's does.
+    """
+
+    downsampling = 2
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        width = max(1, channels // 2)
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            ResidualBlock(width, width),
+            ResidualBlock(width, width, "down"),
+            ResidualBlock(width, width),
+            ResidualBlock(width, width),
+            ResidualBlock(width, width, "up"),
+            normalisation(width),
+            nn.SiLU(),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+        for parameter in self.body[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Returns the reconstructed features, same shape."""
+        restored: Tensor = self.body(x_BCHW)
+        return restored
 
 
 def _stage(inputs: int, outputs: int, attention: bool) -> nn.Sequential:

@@ -31,6 +31,8 @@ class Context:
     image: Callable[[int], Array8]
     foreground: Callable[[int], Mask]
     shards: tuple[Path, ...] = ()
+    # Which images of a store (a shard's by their keys, textures by their paths) may be used.
+    takes: Callable[[str], bool] = lambda _: True
 
     def __post_init__(self) -> None:
         """Refuses a category without normal images."""

@@ -75,4 +75,9 @@ def build(options: Options, context: Context) -> Dtd:
     """Returns the method; UserError where there is no texture folder."""
     if not options.textures:
         raise UserError("dtd needs a folder of textures: give --textures DIR (DTD's images)")
-    return Dtd(options, find_textures(Path(options.textures)), context.resolution)
+    folder = Path(options.textures)
+    textures = find_textures(folder)
+    taken = tuple(p for p in textures if context.takes(p.relative_to(folder).as_posix()))
+    if not taken:
+        raise UserError(f"none of the {len(textures)} textures may be used: give more")
+    return Dtd(options, taken, context.resolution)

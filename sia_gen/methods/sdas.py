@@ -38,7 +38,12 @@ class Sdas:
         self.options = options
         reader = ShardReader(context.shards)
         size = context.resolution
-        self._images = ImagePool(lambda i: resize_image(reader.image(i), size), len(reader), MEMORY)
+        taken = [i for i, member in enumerate(reader.members) if context.takes(member.key)]
+        if not taken:
+            raise UserError(f"none of the {len(reader)} synthetic images may be used: give more")
+        self._images = ImagePool(
+            lambda i: resize_image(reader.image(taken[i]), size), len(taken), MEMORY
+        )
 
     def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
         """Returns a pair whose anomaly is part of a random synthetic image."""

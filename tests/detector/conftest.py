@@ -13,6 +13,7 @@ import yaml
 
 from detector.models import realnet
 from detector.options import TrainOptions, resolve
+from detector.task import single
 from detector.train import accelerator_for, train
 from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.images import Array8, encode_png
@@ -132,5 +133,5 @@ def trained(
     """A run with a trained detector of line/stripes; do not change it."""
     run = tmp_path_factory.mktemp("trained") / "run"
     options = tiny(steps=60, holdout=0.2)
-    train(options, stripes, find_shards(generated), run, accelerator_for("cpu", "fp32"))
+    train(options, single(stripes, find_shards(generated)), run, accelerator_for("cpu", "fp32"))
     return run

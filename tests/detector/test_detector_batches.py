@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector import batches
-from detector.batches import Batch, Batches, NoiseSource, NormalImages, SdasSource
+from detector.batches import Batch, Batches
+from detector.normals import NormalImages
+from detector.options import TrainOptions
 from detector.runfolder import split_training
+from detector.source import check_category, sources
+from detector.task import single
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import UserError
-from sia_gen.core.pairs import Pair
 from sia_gen.core.shards import find_shards
 
 
 def stream(category: Category, tars: list[Path], seed: int = 0) -> Batches:
-    normals = NormalImages(category.train, category.foreground, 32)
-    return Batches(normals, SdasSource(tars, 32), 8, seed)
+    normals = NormalImages([(category.train, category.foreground)], 32)
+    options = TrainOptions(steps=1, resolution=32, methods={"sdas": {}})
+    return Batches(normals, sources(options, single(category, tars), normals), 8, seed)
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -63,40 +66,12 @@ def test_ranks_share_a_batch_without_overlap(stripes: Category, generated: Path)
     assert np.array_equal(np.concatenate([p.images for p in parts]), whole.images)
 
 
-def test_noise_source_draws_rectangles_inside_the_region() -> None:
-    source, rng = NoiseSource(), np.random.default_rng(0)
-    normal = np.full((32, 32, 3), 77, dtype=np.uint8)
-    region = np.zeros((32, 32), dtype=np.bool_)
-    region[:, :16] = True
-    pairs: list[Pair] = [source.pair(normal, region, rng) for _ in range(20)]
-    assert all(not p.mask[:, 16:].any() for p in pairs)
-    assert all(np.array_equal(p.image[~p.mask], normal[~p.mask]) for p in pairs)
-    drawn = [p for p in pairs if p.mask.sum() > 20]
-    assert drawn and all(p.image[p.mask].std() > 15 for p in drawn)
-
-
-def test_images_beyond_the_memory_limit_are_read_at_each_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reads: list[int] = []
-
-    def read(index: int) -> np.ndarray:
-        reads.append(index)
-        return np.full((4, 4, 3), index, dtype=np.uint8)
-
-    monkeypatch.setattr(batches, "MEMORY_BYTES", 2 * 4 * 4 * 3)
-    pool = batches.ImagePool(read, 3, 4)
-    for _ in range(2):
-        assert [int(pool[i][0, 0, 0]) for i in range(3)] == [0, 1, 2]
-    assert reads == [0, 1, 2, 2]
-
-
 def test_foreign_shards_are_refused_unless_allowed(generated: Path) -> None:
     tars = find_shards(generated)
-    batches.check_category(tars, "line/stripes", allow_foreign=False)
+    check_category(tars, "line/stripes", allow_foreign=False)
     with pytest.raises(UserError, match=r"line/stripes, not of line/other.*--allow-foreign-shards"):
-        batches.check_category(tars, "line/other", allow_foreign=False)
-    batches.check_category(tars, "line/other", allow_foreign=True)
+        check_category(tars, "line/other", allow_foreign=False)
+    check_category(tars, "line/other", allow_foreign=True)
 
 
 def test_holdout_is_a_fixed_part_and_the_rest_trains(stripes: Category) -> None:

@@ -20,11 +20,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import rankdata
 
-from detector import batches, checkpoint, infer, runfolder, scorefile
+from detector import checkpoint, infer, normals, runfolder, scorefile
 from detector import train as training
-from detector.models.realnet import Losses, RealNet
+from detector.model import Inputs
+from detector.models.realnet import RealNet
 from detector.options import TrainOptions
 from detector.score import score
+from detector.task import single
 from detector.train import accelerator_for, train
 from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError, VerificationError
@@ -94,11 +96,11 @@ def test_law_13_training_reads_no_test_image(
         read.add(path)
         return original(path, size)
 
-    original = batches.read_image
-    monkeypatch.setattr(batches, "read_image", spy)
+    original = normals.read_image
+    monkeypatch.setattr(normals, "read_image", spy)
     monkeypatch.setattr(infer, "read_image", spy)
     options = tiny(steps=4, holdout=0.2)
-    train(options, stripes, find_shards(generated), tmp_path / "run", cpu())
+    train(options, single(stripes, find_shards(generated)), tmp_path / "run", cpu())
     assert read and read <= set(stripes.train)
 
 
@@ -110,15 +112,15 @@ def test_held_out_images_are_not_trained_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: set[Path] = set()
-    original = batches.read_image
+    original = normals.read_image
 
     def spy(path: Path, size: int | None = None) -> Any:
         read.add(path)
         return original(path, size)
 
-    monkeypatch.setattr(batches, "read_image", spy)
+    monkeypatch.setattr(normals, "read_image", spy)
     tars = find_shards(generated)
-    facts = train(tiny(steps=4, holdout=0.2), stripes, tars, tmp_path / "run", cpu())
+    facts = train(tiny(steps=4, holdout=0.2), single(stripes, tars), tmp_path / "run", cpu())
     used, held = runfolder.split_training(stripes, 0.2)
     assert read == set(used) and not read & set(held)
     assert facts["reference"]["images"] == "held-out"
@@ -146,8 +148,8 @@ def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     options = tiny(**{k: v for k, v in changes.items() if k != "recipe"})
     options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
     tars = find_shards(generated)
-    resumed = train(options, stripes, tars, tmp_path / "killed", cpu())
-    whole = train(options, stripes, tars, tmp_path / "whole", cpu())
+    resumed = train(options, single(stripes, tars), tmp_path / "killed", cpu())
+    whole = train(options, single(stripes, tars), tmp_path / "whole", cpu())
     assert resumed["sha256"] == whole["sha256"]
     assert resumed["curve"] == whole["curve"]
     assert resumed["reference"] == whole["reference"]
@@ -163,14 +165,14 @@ def test_finished_training_is_not_done_again_and_other_options_are_refused(
     tars = find_shards(generated)
     options = tiny(steps=60, holdout=0.2)
     monkeypatch.setattr(training, "_fit", None)
-    facts = train(options, stripes, tars, trained, cpu())
+    facts = train(options, single(stripes, tars), trained, cpu())
     assert facts["step"] == 60
     # What changes no result may differ: how often states are saved.
-    train(tiny(steps=60, holdout=0.2, checkpoint_seconds=7), stripes, tars, trained, cpu())
+    train(tiny(steps=60, holdout=0.2, checkpoint_seconds=7), single(stripes, tars), trained, cpu())
     with pytest.raises(UserError, match=r"lr: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"):
-        train(tiny(steps=60, holdout=0.2, lr=0.1, seed=5), stripes, tars, trained, cpu())
+        train(tiny(steps=60, holdout=0.2, lr=0.1, seed=5), single(stripes, tars), trained, cpu())
     with pytest.raises(UserError, match=r"shards_sha256: \w+ there, none asked"):
-        train(tiny(steps=60, holdout=0.2), stripes, [], trained, cpu())
+        train(tiny(steps=60, holdout=0.2), single(stripes, []), trained, cpu())
 
 
 def test_loss_that_is_not_finite_stops_with_the_last_good_state_kept(
@@ -183,19 +185,18 @@ def test_loss_that_is_not_finite_stops_with_the_last_good_state_kept(
     calls = 0
     original = RealNet.losses
 
-    def poisoned(self: RealNet, *inputs: Any) -> Losses:
+    def poisoned(self: RealNet, stage: str, inputs: Inputs) -> dict[str, torch.Tensor]:
         nonlocal calls
         calls += 1
-        losses = original(self, *inputs)
-        factor = float("nan") if calls > 15 else 1.0
-        return Losses(
-            reconstruction=losses.reconstruction * factor, segmentation=losses.segmentation
-        )
+        losses = original(self, stage, inputs)
+        if calls > 15:
+            losses["reconstruction"] = losses["reconstruction"] * float("nan")
+        return losses
 
     monkeypatch.setattr(RealNet, "losses", poisoned)
     options = tiny(steps=40, checkpoint_seconds=0.001)
     with pytest.raises(DivergedError, match=r"at step 20.*last good state is kept"):
-        train(options, stripes, find_shards(generated), tmp_path / "run", cpu())
+        train(options, single(stripes, find_shards(generated)), tmp_path / "run", cpu())
     folder = runfolder.folder_of(tmp_path / "run", stripes)
     kept = checkpoint.load_state(folder)
     assert kept is not None and kept[1]["step"] == 10
@@ -206,7 +207,7 @@ def test_loss_that_is_not_finite_stops_with_the_last_good_state_kept(
 
 def test_noise_source_trains_without_shards(tmp_path: Path, tiny: Make, stripes: Category) -> None:
     options = tiny(steps=10, source="noise")
-    facts = train(options, stripes, [], tmp_path / "run", cpu())
+    facts = train(options, single(stripes, []), tmp_path / "run", cpu())
     assert facts["inputs"]["shards_sha256"] == "none" and facts["step"] == 10
 
 
@@ -219,7 +220,7 @@ def test_random_and_projected_channels_and_no_selection_train_too(
     ):
         options = tiny(steps=2, **changes)
         run = tmp_path / str(i)
-        assert train(options, stripes, tars, run, cpu())["afs_losses"] == []
+        assert train(options, single(stripes, tars), run, cpu())["afs_losses"] == []
         assert score(run, stripes, "cpu")
 
 
@@ -227,8 +228,8 @@ def test_features_are_the_same_kept_in_memory_or_not(
     tmp_path: Path, tiny: Make, stripes: Category, generated: Path
 ) -> None:
     tars = find_shards(generated)
-    kept = train(tiny(steps=12), stripes, tars, tmp_path / "kept", cpu())
-    fresh = train(tiny(steps=12, cache_gib=0), stripes, tars, tmp_path / "fresh", cpu())
+    kept = train(tiny(steps=12), single(stripes, tars), tmp_path / "kept", cpu())
+    fresh = train(tiny(steps=12, cache_gib=0), single(stripes, tars), tmp_path / "fresh", cpu())
     for (_, a, b), (_, c, d) in zip(kept["curve"], fresh["curve"], strict=True):
         assert (a, b) == pytest.approx((c, d), rel=1e-2)
 
@@ -259,9 +260,9 @@ def test_one_training_image_and_tiny_images_are_refused(tmp_path: Path, tiny: Ma
     Image.new("RGB", (40, 40)).save(good / "0.png")
     alone = open_dataset(tmp_path / "data").one("alone")
     with pytest.raises(UserError, match="has 1 normal images to train on"):
-        train(tiny(), alone, [], tmp_path / "run", cpu())
+        train(tiny(), single(alone, []), tmp_path / "run", cpu())
     Image.new("RGB", (3, 3)).save(good / "1.png")
     alone = open_dataset(tmp_path / "data").one("alone")
     with pytest.raises(UserError, match="is 3 x 3 pixels, smaller than the backbone's deepest"):
-        train(tiny(), alone, [], tmp_path / "run", cpu())
+        train(tiny(), single(alone, []), tmp_path / "run", cpu())
     assert not (tmp_path / "run").exists()

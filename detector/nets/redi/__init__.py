@@ -1,0 +1,1 @@
+"""The parts of ReDi: maps, prompts, the recover network, the discriminate network."""
