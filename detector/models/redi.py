@@ -62,7 +62,8 @@ class ReDi(Detector):
         if options.recover != "none":
             prompts = None
             if options.prompted:
-                prompts = PromptBank(*(bank or (0, 0, 1)), rank=options.prompt_rank)
+                count, width, side = bank or (0, 0, 1)
+                prompts = PromptBank(count, width, side, options.prompt_rank)
                 if options.prompt == "self_supervised":
                     self.describer = AutoEncoder(max(options.recover_width // 2, 1))
             maps = self_map.SelfMap(
