@@ -26,7 +26,8 @@ Examples:
       --recipe mobile --weights mobilenetv2_100.safetensors --set rrs=off
 
 \b
-Recipes: realnet (the paper's), realnet-small, mobile, realnet-demo, or a YAML file of one's own.
+Recipes: realnet (the paper's), realnet-small, realnet-c, realnet-512, resnet34, efficientnet_b4,
+  multi-class, mobile, realnet-demo, or a YAML file of one's own (docs/realnet.md).
 Run the same command again to go on with a training that was stopped; a finished one is skipped.
 """
 SCORE_EPILOG = """\b
@@ -102,7 +103,7 @@ def train(
     import dataclasses
 
     from detector import device as devices
-    from detector import models, runfolder
+    from detector import models, runfolder, selection
     from detector.options import parse_settings, resolve
     from detector.source import check_category, needs_shards
     from detector.task import single, together
@@ -144,6 +145,7 @@ def train(
         tasks = [together(tasks)]
     plans = []
     for task in tasks:
+        selection.check(options, task)
         document = runfolder.describe(options, task)
         plans.append((task, runfolder.check_claim(runfolder.folder_of(out, task), document)))
     if dry_run:

@@ -57,7 +57,7 @@ def explain(
     for layer, values, reduction in zip(
         network.options.layers, losses, network.reductions, strict=True
     ):
-        kept = set(reduction.index.tolist())  # type: ignore[operator,union-attr]
+        kept = set(reduction.index.tolist())  # type: ignore[operator]
         inside = [v for i, v in enumerate(values) if i in kept]
         outside = [v for i, v in enumerate(values) if i not in kept]
         layers.append(
@@ -96,7 +96,7 @@ def _losses(network: RealNet, losses: list[list[float]]) -> Array8:
     draw = ImageDraw.Draw(image)
     for row, (layer, values) in enumerate(zip(network.options.layers, losses, strict=True)):
         top = row * height
-        index = network.reductions[row].index  # type: ignore[union-attr]
+        index = network.reductions[row].index
         kept = set(index.tolist())  # type: ignore[operator]
         order = np.argsort(values, kind="stable")
         low, high = min(values), max(v for v in values if np.isfinite(v))

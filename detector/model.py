@@ -111,7 +111,7 @@ class Detector(nn.Module):
         noise = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
         noise = noise.to(self.backbone.mean.device)
         self.backbone.net = folded(self.backbone.net, (noise,))
-        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return self.to(memory_format=torch.channels_last)
 
     def check_export(self) -> None:
         """Raises UserError where the network cannot be had in another runtime."""

@@ -33,9 +33,8 @@ def panel(model: Detector, image_RR3: Array8, device: torch.device, threshold: f
         if pixels.ndim == 2:
             summands = sum(other.ndim == 3 for other in found.values()) - 1
             share = 1 if name == "score" else max(summands, 1)
-            shown = overlay.colourise(
-                (pixels * share / max(2 * threshold, 1e-6)).astype(np.float32)
-            )
+            scaled = pixels * share / max(2 * threshold, 1e-6)
+            shown = overlay.colourise(scaled.astype(np.float32))
         else:
             shown = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
         parts.append(_captioned(shown, name))

@@ -24,7 +24,7 @@ from detector.loop import Loop
 from detector.model import Detector, TrainingSet
 from detector.normals import NormalImages
 from detector.options import TrainOptions, model_options
-from detector.selection import calibration, looker
+from detector.selection import calibration, check, looker
 from detector.source import sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
@@ -74,6 +74,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     A finished one is read back; one that was killed goes on where its last state stands.
     """
     folder = runfolder.folder_of(run, task)
+    check(options, task)
     document = runfolder.describe(options, task)
     if runfolder.check_claim(folder, document) == "finished":
         return checkpoint.read_facts(folder)

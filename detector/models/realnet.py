@@ -175,7 +175,7 @@ class RealNet(Detector):
         residuals = torch.rand(1, self.rrs.outputs, 16, 16, generator=generator)
         residuals = residuals.to(self.backbone.mean.device)
         self.discriminator = folded(self.discriminator, (residuals, (64, 64)))  # type: ignore[assignment]
-        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return self.to(memory_format=torch.channels_last)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W) in [0, 1], higher is anomalous, for RGB in [0, 1]."""
@@ -219,7 +219,7 @@ class RealNet(Detector):
             for layer in block:
                 reduction = self.reductions[layer]
                 kept = (
-                    [str(i) for i in reduction.index.tolist()]  # type: ignore[operator,union-attr]
+                    [str(i) for i in reduction.index.tolist()]  # type: ignore[operator]
                     if self.options.reduction != "rlpr"
                     else [f"p{i}" for i in range(self.kept[layer])]
                 )

@@ -63,7 +63,7 @@ class ReDi(Detector):
             prompts = None
             if options.prompted:
                 count, width, side = bank or (0, 0, 1)
-                prompts = PromptBank(count, width, side, options.prompt_rank)
+                prompts = PromptBank(count, width, side, rank=options.prompt_rank)
                 if options.prompt == "self_supervised":
                     self.describer = AutoEncoder(max(options.recover_width // 2, 1))
             maps = self_map.SelfMap(
