@@ -36,6 +36,15 @@ class Cell:
     reason: str = ""
     n: tuple[int, ...] = ()
     published: Published | None = None
+    interval: tuple[float, float] | None = None  # 95 % over test images, of a single seed
+    like_published: bool = True  # False: a mean over other categories than the paper's
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published, in the project's unit; None where they are not of the same."""
+        if self.mean is None or self.published is None or not self.like_published:
+            return None
+        return self.mean - self.published.value
 
 
 @dataclass(kw_only=True)

@@ -8,10 +8,14 @@ import sys
 import click
 
 from harness.cli_board import leaderboard
+from harness.cli_compare import compare
 from harness.cli_demo import demo
 from harness.cli_detection import baseline, evaluate
 from harness.cli_options import SETTINGS
 from harness.cli_quality import quality
+from harness.cli_reproduce import reproduce
+from harness.cli_submit import submit
+from harness.cli_weights import weights
 from sia_gen import __version__
 from sia_gen.core.errors import UserError, near_names, run_command
 
@@ -51,7 +55,9 @@ def group() -> None:
     """Measure synthetic anomalies and detectors, and rank what was measured."""
 
 
-for command in (demo, quality, baseline, evaluate, leaderboard):
+for command in (
+    demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce, weights,
+):  # fmt: skip
     group.add_command(command)
 
 

@@ -16,6 +16,7 @@ from sia_gen.core.errors import UserError
 Example:
   harness leaderboard runs/results
   harness leaderboard runs/results --format csv > board.csv
+  harness leaderboard runs/results --method 'realnet*' --category 'brick,gr*' --format latex
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
 )
@@ -25,7 +26,7 @@ Example:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("table", "csv", "json", "md")),
+    type=click.Choice(("table", "csv", "json", "md", "latex")),
     default="table",
     show_default=True,
     help="What to print.",
@@ -53,6 +54,11 @@ Example:
     metavar="METRIC",
     help="Detection metric that ranks the rows.",
 )
+@click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
+@click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
+@click.option("--category", metavar="GLOBS", help="Only these categories.")
+@click.option("--method", metavar="GLOBS", help="Only these methods.")
+@click.option("--source", metavar="GLOBS", help="Only these sources of synthetic anomalies.")
 def leaderboard(
     results: tuple[Path, ...],
     form: str,
@@ -61,17 +67,18 @@ def leaderboard(
     sheets: tuple[Path, ...],
     title: str,
     rank_by: str,
+    **only: str | None,
 ) -> None:
-    """Rank results: a table, CSV, JSON or Markdown, and an HTML page.
+    """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
 
     Rows of another protocol are never averaged; published numbers stand in columns of their own.
     """
     from harness import exports, records
-    from harness.leaderboard import build
+    from harness.leaderboard import build, filtered
 
     if sheets and html is None:
         raise UserError("--contact-sheet is shown on the page: give --html FILE too")
-    sections = build(records.find(results), rank_by=rank_by)
+    sections = build(filtered(records.find(results), only), rank_by=rank_by)
     if html is not None:
         from harness import report
 

@@ -31,8 +31,10 @@ Example:
 Feature networks:
   inception          FID's Inception-v3; needs torch-fidelity and its weights file
   alex, vgg, squeeze LPIPS trunks; need torchvision's weights file
+  dinov2             DINOv2's small ViT; needs --feature-weights FILE or pretrained
   timm:NAME          any timm network; needs --feature-weights FILE or pretrained
   tiny-random        a small random network to try things out: no measure of quality
+`harness weights list` says what is there and how to get the rest.
 Several networks: repeat --features, and give weights as --feature-weights NAME=FILE.
 """,
 )
@@ -75,7 +77,11 @@ def quality(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Measure synthetic images: FID, KID and clustered LPIPS against real ones."""
+    """Measure synthetic images against real ones.
+
+    FID, KID, density, coverage and clustered LPIPS to real anomalies; whether they copy training
+    images, with the closest pairs; KID by strength.
+    """
     networks = pair_weights(features, feature_weights)
     from harness import quality as room
     from harness import tables

@@ -10,20 +10,13 @@ import numpy as np
 
 from detector import scorefile
 from harness import examples, metrics, records
-from harness.measure import undefined, value_of
+from harness.detection_metrics import EXPECTED, IMAGE_SCORES, OWN_SCORE, measure
 from harness.records import Record
 from sia_gen.core.dataset import read_manifest
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
 
-IMAGE_SCORES = ("max", "avgpool16_max")
-PIXEL_METRICS: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("pixel_auroc", "pixel_auroc", {}),
-    ("pixel_ap", "pixel_ap", {}),
-    ("pro_0.3", "pro", {"limit": 0.3}),
-    ("pro_0.05", "pro", {"limit": 0.05}),
-)
 ITEM_KEYS = ("path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max")
 # What a score file's protocol says about one category's own run: it is kept with the record, but
 # two records that differ only here may share a row. All other keys define the row.
@@ -51,7 +44,8 @@ def find_score_folders(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _checked(folder: Path) -> scorefile.Scores:
+def checked(folder: Path) -> scorefile.Scores:
+    """Returns a score folder with every item sound; UserError names what is wrong with it."""
     try:
         scores = scorefile.read(folder)
     except (KeyError, TypeError, ValueError) as error:
@@ -67,7 +61,7 @@ def _checked(folder: Path) -> scorefile.Scores:
         missing = [key for key in ITEM_KEYS if not isinstance(item, dict) or key not in item]
         if missing:
             raise UserError(f"{folder}: item {number} lacks {', '.join(missing)}")
-        for name in IMAGE_SCORES:
+        for name in IMAGE_SCORES + ((OWN_SCORE,) if f"score_{OWN_SCORE}" in item else ()):
             score = item[f"score_{name}"]
             number_like = isinstance(score, int | float) and not isinstance(score, bool)
             if not number_like or not np.isfinite(score):
@@ -77,40 +71,6 @@ def _checked(folder: Path) -> scorefile.Scores:
         if not item["anomalous"] and np.any(scores.masks_NHW[number]):
             raise UserError(f"{folder}: {item['path']} counts as normal but its mask is not empty")
     return scores
-
-
-def measure(scores: scorefile.Scores) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns the metrics and the counts of one category's scores.
-
-    An anomalous image without mask counts for image metrics and is left out of pixel metrics.
-    """
-    labels = np.array([bool(item["anomalous"]) for item in scores.items])
-    found: dict[str, Any] = {}
-    for score in IMAGE_SCORES:
-        values = np.array([item[f"score_{score}"] for item in scores.items], dtype=np.float64)
-        for metric in ("image_auroc", "image_ap"):
-            found[f"{metric}_{score}"] = value_of(metric, (values, labels), n=_split(labels))
-    drawn = np.array([np.any(mask) for mask in scores.masks_NHW], dtype=bool)
-    usable = ~labels | (np.array([bool(i["has_mask"]) for i in scores.items]) & drawn)
-    maps, masks = scores.maps_NHW, scores.masks_NHW
-    if not usable.all():
-        maps, masks = maps[usable], masks[usable]
-    for name, metric, options in PIXEL_METRICS:
-        if not usable.any():
-            found[name] = undefined(metric, "no image has a mask: the value is undefined")
-            continue
-        found[name] = value_of(metric, (maps, masks), n=_split(labels[usable]), **options)
-    counts = {
-        "images": len(labels),
-        "normal": int((~labels).sum()),
-        "anomalous": int(labels.sum()),
-        "anomalous_without_mask": int((~usable).sum()),
-    }
-    return found, counts
-
-
-def _split(labels: np.ndarray[Any, Any]) -> list[int]:
-    return [int(labels.sum()), int((~labels).sum())]
 
 
 def _hash(folder: Path) -> str:
@@ -128,15 +88,9 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
 
     Nothing is written here: a later folder may still be refused.
     """
-    scores = _checked(folder)
+    scores = checked(folder)
     dataset, _, category = scores.category.partition("/")
-    found, counts = measure(scores)
-    notes = []
-    if counts["anomalous_without_mask"]:
-        notes.append(
-            f"{counts['anomalous_without_mask']} anomalous images without mask, or with one that is"
-            " empty at this size: left out of pixel metrics"
-        )
+    measured = measure(scores)
     roots = [root for root in (data, data / category if data else None, folder) if root]
     values = np.array([item["score_max"] for item in scores.items], dtype=np.float64)
     pictures, picture_notes = examples.render(scores, values, roots, each)
@@ -156,10 +110,14 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
         "seed": seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         "protocol": protocol,
         "run": _run_facts(scores.protocol),
-        "metrics": found,
-        "counts": counts,
-        "notes": notes + picture_notes,
-        "artifacts": {"scores": str(folder), "scores_sha256": _hash(folder)},
+        "metrics": measured.metrics,
+        "counts": measured.counts,
+        "notes": measured.notes + picture_notes,
+        "artifacts": {
+            "scores": str(folder),
+            "scores_sha256": _hash(folder),
+            "curves": measured.curves,
+        },
         "code": versions("numpy", "scipy"),
         "created": records.now(),
     }
@@ -180,8 +138,11 @@ def _run_facts(protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def _current(record: Record) -> bool:
-    entries = record["metrics"].values()
-    return all(e["version"] == load(metrics, e["metric"]).VERSION for e in entries)
+    entries = record["metrics"]
+    complete = entries.keys() >= EXPECTED and "curves" in record["artifacts"]
+    return complete and all(
+        e["version"] == load(metrics, e["metric"]).VERSION for e in entries.values()
+    )
 
 
 def run(

@@ -62,18 +62,29 @@ def _image_tile(image: Array8 | None, truth: Mask) -> Array8:
 def strip(
     image: Array8 | None, mask: Mask, map_HW: npt.NDArray[Any], span: tuple[float, float]
 ) -> bytes:
-    """Returns a JPEG of image (defect outlined), mask and score map side by side.
+    """Returns a JPEG of image (defect outlined), mask and score map side by side."""
+    return strip_of(image, mask, [(map_HW, span)])
 
-    An image that cannot be shown is a gray tile; the score map is laid over what image there is.
-    """
+
+def _heat_tile(image: Array8 | None, map_HW: npt.NDArray[Any], span: tuple[float, float]) -> Array8:
     values = (map_HW.astype(np.float64) - span[0]) / (span[1] - span[0])
     heat = _tile(colours(values), Image.Resampling.BICUBIC).astype(np.float64)
-    under = _image_tile(image, np.zeros_like(mask)).mean(axis=-1, keepdims=True)
-    over = np.rint(0.68 * heat + 0.32 * under).astype(np.uint8)
+    under = _image_tile(image, np.zeros(map_HW.shape, dtype=bool)).mean(axis=-1, keepdims=True)
+    return np.rint(0.68 * heat + 0.32 * under).astype(np.uint8)
+
+
+def strip_of(
+    image: Array8 | None, mask: Mask, maps: list[tuple[npt.NDArray[Any], tuple[float, float]]]
+) -> bytes:
+    """Returns a JPEG of image (defect outlined), mask and (score map, colour range) pairs.
+
+    An image that cannot be shown is a gray tile; score maps are laid over what image there is.
+    """
     truth = np.repeat(mask.astype(np.uint8)[..., None] * 255, 3, axis=-1)
-    tiles = [_image_tile(image, mask), _tile(truth, Image.Resampling.NEAREST), over]
+    tiles = [_image_tile(image, mask), _tile(truth, Image.Resampling.NEAREST)]
+    tiles += [_heat_tile(image, map_HW, span) for map_HW, span in maps]
     gap = np.full((TILE, GAP, 3), 255, dtype=np.uint8)
-    joined = np.concatenate([tiles[0], gap, tiles[1], gap, tiles[2]], axis=1)
+    joined = np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
     buffer = io.BytesIO()
     Image.fromarray(joined).save(buffer, "JPEG", quality=88, subsampling=0)
     return buffer.getvalue()

@@ -20,7 +20,7 @@ from harness.tables import (
     title,
 )
 
-FORMATS = ("table", "csv", "json", "md")
+FORMATS = ("table", "csv", "json", "md", "latex")
 
 
 def _markdown_cell(text: str) -> str:
@@ -28,8 +28,9 @@ def _markdown_cell(text: str) -> str:
     return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)
 
 
-def _markdown(heads: list[str], lines: list[list[str]]) -> list[str]:
-    rule = ["---" if i < 2 else "---:" for i in range(len(heads))]
+def markdown_table(heads: list[str], lines: list[list[str]], left: int = 1) -> list[str]:
+    """Returns a table in Markdown, all columns but the first `left` to the right."""
+    rule = ["---" if i < left else "---:" for i in range(len(heads))]
     rows = [[_markdown_cell(cell) for cell in line] for line in [heads, *lines]]
     rows.insert(1, rule)
     return ["| " + " | ".join(row) + " |" for row in rows]
@@ -39,13 +40,18 @@ def as_markdown(sections: list[Section]) -> str:
     """Returns the board in Markdown: means, then every metric by category."""
     parts = []
     for section in sections:
-        parts += [f"## {_markdown_cell(title(section))}", "", *_markdown(*main_table(section)), ""]
+        parts += [
+            f"## {_markdown_cell(title(section))}",
+            "",
+            *markdown_table(*main_table(section), 2),
+            "",
+        ]
         for group in section.groups[1:]:
             parts += [f"### {group.replace('_', ' over ')} categories", ""]
-            parts += [*_markdown(*main_table(section, group)), ""]
+            parts += [*markdown_table(*main_table(section, group), 2), ""]
         for column in section.columns:
             parts += [f"### {_markdown_cell(short(column))} by category", ""]
-            parts += [*_markdown(*category_table(section, column)), ""]
+            parts += [*markdown_table(*category_table(section, column)), ""]
         said = remarks(section)
         parts += [f"- {_markdown_cell(text)}" for text in said] + ([""] if said else [])
     if any(section.kind == "detection" for section in sections):
@@ -53,9 +59,54 @@ def as_markdown(sections: list[Section]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Returns text with every sign that LaTeX obeys written out."""
+    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
+
+
+def latex_table(heads: list[str], lines: list[list[str]], caption: str) -> str:
+    """Returns a booktabs table; all columns but the first to the right."""
+    rows = [" & ".join(latex_text(cell) for cell in line) + r" \\" for line in lines]
+    return "\n".join([
+        r"\begin{table}",
+        rf"\caption{{{latex_text(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        r"\toprule",
+        " & ".join(latex_text(head) for head in heads) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ])  # fmt: skip
+
+
+def as_latex(sections: list[Section]) -> str:
+    """Returns the board for a paper: the means of each section, then its ranked metric."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for section in sections:
+        for group in section.groups:
+            named = f"{title(section)}, {group.replace('_', ' over ')}"
+            parts.append(latex_table(*main_table(section, group), named))
+        column = next((c for c in section.columns if c.key == section.rank_by), None)
+        if column is not None and len(section.categories) > 1:
+            named = f"{title(section)}: {short(column)} by category"
+            parts.append(latex_table(*category_table(section, column), named))
+        parts += [f"% {printable(text)}" for text in remarks(section)]
+    return "\n".join(parts) + "\n"
+
+
 CSV_COLUMNS = (
     "kind", "dataset", "category", "method", "source", "protocol", "metric", "version", "mean",
-    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best",
+    "std", "seeds", "n", "reason", "published", "published_in", "rank", "best", "difference",
+    "interval_low", "interval_high",
 )  # fmt: skip
 
 
@@ -80,6 +131,8 @@ def as_csv(sections: list[Section]) -> str:
                         repr(cell.published.value) if cell.published else "",
                         cell.published.place if cell.published else "",
                         row.rank or "", int(top and cell.mean == tops[column.key]),
+                        "" if cell.difference is None else repr(cell.difference),
+                        *(map(repr, cell.interval) if cell.interval else ("", "")),
                     ])  # fmt: skip
     return buffer.getvalue()
 
@@ -92,6 +145,9 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         value["n"] = list(cell.n)
     if cell.published:
         value["published"] = {"value": cell.published.value, "in": cell.published.place}
+        value["difference"] = cell.difference
+    if cell.interval:
+        value["interval"] = list(cell.interval)
     return value
 
 
@@ -141,4 +197,5 @@ def render(sections: list[Section], form: str) -> str:
     """Returns the board in one of FORMATS."""
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    return {"table": as_text, "csv": as_csv, "md": as_markdown}[form](sections)
+    known = {"table": as_text, "csv": as_csv, "md": as_markdown, "latex": as_latex}
+    return known[form](sections)

@@ -2,6 +2,7 @@
 
     inception          Inception-v3 pool3 of torch-fidelity (FID's own network)
     alex vgg squeeze   LPIPS trunks of torchvision with the heads of the lpips package
+    dinov2             DINOv2's small ViT through timm, at 224 pixels
     timm:NAME          any timm network: pooled features, and LPIPS-style distances of its stages
     tiny-random        a small random network: for trying things out, never a measurement of quality
 
@@ -22,9 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from harness.weights import assign, load_tensors, locate, verified
+from harness.weights_list import INCEPTION_URL, TORCHVISION_URL, chosen, look
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.images import Array8
 from sia_gen.core.provenance import sha256_bytes, sha256_file
@@ -32,10 +35,10 @@ from sia_gen.core.provenance import sha256_bytes, sha256_file
 Features = npt.NDArray[np.float32]
 
 BATCH = 16
-NAMES = ("inception", "alex", "vgg", "squeeze", "timm:NAME", "tiny-random")
+NAMES = ("inception", "alex", "vgg", "squeeze", "dinov2", "timm:NAME", "tiny-random")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-TORCHVISION_URL = "https://download.pytorch.org/models/"
+DINOV2 = "vit_small_patch14_dinov2.lvd142m"
+VIT_SIDE = 224  # pixels for transformers that take several sizes; DINOv2's positions are resampled
 # Trunk: torchvision's constructor and file (its name ends in the SHA-256's first digits), and the
 # places in `features` after which LPIPS looks (the ReLU outputs; Fire modules in SqueezeNet).
 TRUNKS: dict[str, tuple[str, str, tuple[int, ...]]] = {
@@ -238,18 +241,25 @@ def inception_from(path: Path, digest: str) -> FeatureNetwork:
 def _timm(name: str, given: str | None) -> FeatureNetwork:
     import timm
 
-    architecture = name.removeprefix("timm:")
+    architecture = DINOV2 if name == "dinov2" else name.removeprefix("timm:")
     if not timm.is_model(architecture):
         near = near_names(architecture, timm.list_models()).partition(" Known:")[0]
         raise UserError(f"features {name}: timm knows no network {architecture!r}.{near}")
+    if not given and name == "dinov2":
+        status = look(chosen((name,))[0])
+        if not status.found:
+            raise UserError(f"features {name}: no weights: {status.what_to_do}")
+        given = status.found
     if not given:
         raise UserError(
             f"features {name}: give --feature-weights FILE (.safetensors or .pth), or"
             " --feature-weights pretrained for timm's own from its cache or the Hub"
         )
+    # Transformers with position embeddings take other sizes than their own only when told so.
+    options = {"dynamic_img_size": True} if "dinov2" in architecture else {}
     if given == "pretrained":
         try:
-            model = timm.create_model(architecture, pretrained=True, num_classes=0)
+            model = timm.create_model(architecture, pretrained=True, num_classes=0, **options)
         except Exception as error:
             raise UserError(f"features {name}: timm cannot load its weights: {error}") from error
         content = b"".join(v.numpy().tobytes() for v in model.state_dict().values())
@@ -258,7 +268,7 @@ def _timm(name: str, given: str | None) -> FeatureNetwork:
         path = Path(given)
         if not path.is_file():
             raise UserError(f"features {name}: the weights file {path} does not exist")
-        model = timm.create_model(architecture, pretrained=False, num_classes=0)
+        model = timm.create_model(architecture, pretrained=False, num_classes=0, **options)
         classifier = model.pretrained_cfg.get("classifier") or "classifier"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         assign(model, load_tensors(path), str(path), tuple(f"{head}." for head in heads))
@@ -266,25 +276,44 @@ def _timm(name: str, given: str | None) -> FeatureNetwork:
     return timm_from(name, model.eval(), digest)
 
 
+def _fixed_side(model: Any) -> int | None:
+    """Returns the side that a network needs its images at; None where any size will do."""
+    if "dinov2" in str(model.pretrained_cfg.get("architecture", "")):
+        return VIT_SIDE
+    if model.pretrained_cfg.get("fixed_input_size"):
+        return int(model.pretrained_cfg["input_size"][-1])
+    return None
+
+
 def timm_from(name: str, model: Any, digest: str) -> FeatureNetwork:
     """Returns a timm model's pooled features and LPIPS-style embeddings of its stages."""
     mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
     shift, scale = _per_channel(mean), _per_channel(std)
+    side = _fixed_side(model)
+
+    def normalised(images: Array8) -> Tensor:
+        x = to_unit(images)
+        if side is not None and x.shape[-2:] != (side, side):
+            x = functional.interpolate(x, (side, side), mode="bicubic", antialias=True)
+            x = x.clamp(0.0, 1.0)  # bicubic overshoots at edges
+        return (x - shift) / scale
 
     def pool(images: Array8) -> Tensor:
-        return torch.as_tensor(model((to_unit(images) - shift) / scale))
+        return torch.as_tensor(model(normalised(images)))
 
     def embedding(images: Array8) -> Tensor:
-        x = (to_unit(images) - shift) / scale
+        x = normalised(images)
         layers = model.forward_intermediates(x, intermediates_only=True, output_fmt="NCHW")
         return embed(list(layers), None)
 
     return FeatureNetwork(
         name=name,
         weights_sha256=digest,
-        normalisation=f"mean {list(mean)}, std {list(std)}",
+        normalisation=f"mean {list(mean)}, std {list(std)}"
+        + (f", resized to {side} pixels" if side else ""),
         pool=pool,
-        embedding=embedding if hasattr(model, "forward_intermediates") else None,
+        # LPIPS compares the stages of a convolutional network; a transformer has none.
+        embedding=embedding if side is None and hasattr(model, "forward_intermediates") else None,
     )
 
 
@@ -303,6 +332,6 @@ def open_network(name: str, weights: str | None = None) -> FeatureNetwork:
         path = locate(name, weights, INCEPTION_FILE, INCEPTION_URL)
         # Checked before it is loaded: torch-fidelity would run whatever code a file holds.
         return inception_from(path, verified(path, INCEPTION_FILE))
-    if name.startswith("timm:"):
+    if name == "dinov2" or name.startswith("timm:"):
         return _timm(name, weights)
     raise UserError(f"features {name!r} are unknown.{near_names(name, list(NAMES))}")

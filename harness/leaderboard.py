@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,8 +23,10 @@ from sia_gen.core.provenance import hash_options
 
 RANK_BY = "image_auroc_max"
 ORDER = (
-    "image_auroc_max", "image_auroc_avgpool16_max", "image_ap_max", "image_ap_avgpool16_max",
-    "pixel_auroc", "pixel_ap", "pro_0.3", "pro_0.05", "fid", "kid", "clustered_lpips",
+    "image_auroc_max", "image_auroc_avgpool16_max", "image_auroc_own", "image_ap_max",
+    "image_ap_avgpool16_max", "image_ap_own", "image_f1max_max", "image_f1max_avgpool16_max",
+    "image_f1max_own", "pixel_auroc", "pixel_ap", "pixel_f1max", "pro_0.3", "pro_0.05",
+    "fid", "kid", "density", "coverage", "clustered_lpips", "memorisation",
     "fid_to_normal", "kid_to_normal", "fid_reference", "kid_reference",
 )  # fmt: skip
 
@@ -36,6 +39,28 @@ def _column_order(column: Column) -> tuple[int, str, str, int]:
     base, _, network = column.name.partition("@")
     place = ORDER.index(base) if base in ORDER else len(ORDER)
     return place, network, column.name, column.version
+
+
+FILTERS = ("kind", "dataset", "category", "method", "source")
+
+
+def filtered(
+    found: Iterable[tuple[Path, Record]], patterns: dict[str, str | None]
+) -> list[tuple[Path, Record]]:
+    """Returns the records whose fields match globs, several separated by commas.
+
+    A pattern that matches nothing at all is a mistake, not an empty table.
+    """
+    kept = list(found)
+    for field, pattern in patterns.items():
+        if pattern is None:
+            continue
+        globs = [part.strip() for part in pattern.split(",")]
+        known = sorted({str(record[field]) for _, record in kept})
+        kept = [(f, r) for f, r in kept if any(fnmatchcase(str(r[field]), g) for g in globs)]
+        if not kept:
+            raise UserError(f"--{field} {pattern!r} matches no record.{near_names(pattern, known)}")
+    return kept
 
 
 def build(
@@ -166,6 +191,7 @@ def _row(
                 c,
                 entries,
                 published.find(dataset, group, method, source, c.name),
+                group != "mean" or set(names) >= published.categories(dataset),
             )
             for c in columns
         }
@@ -201,7 +227,15 @@ def _cell(entries: list[dict[str, Any] | None], published: Published | None) -> 
         reason = next(entry["reason"] for entry in held if entry["value"] is None)
         return Cell(mean=None, reason=reason, n=n, published=published)
     spread = stdev(values) if len(values) > 1 else None
-    return Cell(mean=fmean(values), std=spread, seeds=len(values), n=n, published=published)
+    interval = held[0].get("interval") if len(held) == 1 else None
+    return Cell(
+        mean=fmean(values),
+        std=spread,
+        seeds=len(values),
+        n=n,
+        published=published,
+        interval=(interval[0], interval[1]) if interval else None,
+    )
 
 
 def _group_cell(
@@ -210,6 +244,7 @@ def _group_cell(
     column: Column,
     entries: dict[tuple[str, int | None, str], dict[str, Any]],
     published: Published | None,
+    like_published: bool,
 ) -> Cell:
     """Returns the mean over categories: per seed first, then over the seeds that have them all."""
     per_seed = []
@@ -220,7 +255,13 @@ def _group_cell(
             per_seed.append(fmean(values))
     if per_seed:
         spread = stdev(per_seed) if len(per_seed) > 1 else None
-        return Cell(mean=fmean(per_seed), std=spread, seeds=len(per_seed), published=published)
+        return Cell(
+            mean=fmean(per_seed),
+            std=spread,
+            seeds=len(per_seed),
+            published=published,
+            like_published=like_published,
+        )
     wanted = {(c, s, column.key) for c in names for s in seeds} & entries.keys()
     nulls = sorted({key[0] for key in wanted if entries[key]["value"] is None})
     if nulls:

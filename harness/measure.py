@@ -22,9 +22,14 @@ def value_of(metric: str, arrays: Sequence[Any], *, n: Sequence[int] = (), **opt
         value = float(module.compute(*arrays, **options))
     except UndefinedMetric as error:
         return undefined(metric, str(error), n=n)
+    return entry_of(metric, value, n=n)
+
+
+def entry_of(metric: str, value: float, *, n: Sequence[int] = ()) -> Any:
+    """Returns a record's entry for a value that was computed already."""
     if not math.isfinite(value):
         raise UserError(f"{metric} came out as {value}: the inputs are out of range")
-    return _entry(metric, n) | {"value": value}
+    return _entry(metric, n) | {"value": float(value)}
 
 
 def undefined(metric: str, reason: str, *, n: Sequence[int] = ()) -> Any:

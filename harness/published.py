@@ -11,6 +11,7 @@ from sia_gen.core.errors import UserError
 
 FILE = MANIFESTS / "published.csv"
 COLUMNS = ("paper", "table", "dataset", "category", "method", "setting", "metric", "value")
+MEANS = frozenset({"mean", "mean_texture", "mean_object"})
 # Settings that are the papers' main protocol, not an ablation.
 MAIN_SETTINGS = frozenset({"", "images=1000;runs=3"})
 
@@ -43,19 +44,35 @@ def _plain(name: str) -> str:
     return name.casefold().replace("_", "-").replace(" ", "-")
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"published numbers {path} cannot be read: {error}") from error
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def of_table(paper: str, table: str, path: Path = FILE) -> dict[tuple[str, str, str, str], float]:
+    """Returns one table's values as printed, by (category, method, setting, metric)."""
+    return {
+        (row["category"], row["method"], row["setting"], row["metric"]): float(row["value"])
+        for row in _rows(path)
+        if row["paper"] == paper and row["table"] == table
+    }
+
+
 class PublishedNumbers:
     """Look-up by dataset, category (or mean, mean_texture, mean_object), method and metric."""
 
     def __init__(self, path: Path = FILE) -> None:
         self._values: dict[tuple[str, str, str, str], Published] = {}
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise UserError(f"published numbers {path} cannot be read: {error}") from error
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-        for row in rows:
+        self._categories: dict[str, set[str]] = {}
+        for row in _rows(path):
+            if row["category"] not in MEANS:
+                self._categories.setdefault(_plain(row["dataset"]), set()).add(row["category"])
             column = _column(row["method"], row["metric"])
             if column is None or row["setting"] not in MAIN_SETTINGS:
                 continue
@@ -63,6 +80,10 @@ class PublishedNumbers:
             place = f"{row['paper']}, Table {row['table']}"
             value = Published(value=float(row["value"]) * column[1], place=place)
             self._values.setdefault(key, value)
+
+    def categories(self, dataset: str) -> set[str]:
+        """Returns the categories that papers give numbers for, over which their means are."""
+        return self._categories.get(_plain(dataset), set())
 
     def find(
         self, dataset: str, category: str, method: str, source: str, metric: str

@@ -1,6 +1,8 @@
-"""Quality of synthetic anomaly images: how real (FID, KID) and how different (clustered LPIPS).
+"""Quality of synthetic anomaly images: how real, how different, and whether they are copies.
 
-Three comparisons a category, so that a number has something to stand beside:
+FID, KID, density and coverage against real anomalies; clustered LPIPS; memorisation of training
+images, with the closest pairs as pictures; KID by strength. Three comparisons a category, so that
+a number has something to stand beside:
 
     fid@NET            synthetic images against the real anomalous test images (Appendix C.6)
     fid_to_normal@NET  synthetic images against the held-out normal test images
@@ -17,17 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from harness import records
+from harness import metrics, records, strength
 from harness.detection import category_kind
-from harness.features import FeatureNetwork, Features, open_network
-from harness.measure import undefined, value_of
-from harness.metrics import clustered_lpips
-from harness.metrics._inputs import UndefinedMetric
+from harness.features import FeatureNetwork, open_network
 from harness.origin import origin, tars_of
+from harness.quality_metrics import POOLED, distances, diversity, nearest_pictures, pooled
 from harness.records import Record
 from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8, read_image, resize_image
+from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import generator
 from sia_gen.core.shards import ShardReader
@@ -51,7 +52,13 @@ class Sets:
     anomalous: tuple[Path, ...]
     held_out: tuple[Path, ...]
     train: tuple[Path, ...]
+    thinned: tuple[int, ...]  # of `train`, as many as there are synthetic images
     size: int
+
+    def strengths(self) -> list[float | None]:
+        """Returns the strength each synthetic image was made with, None where it is not said."""
+        stated = (self.synthetic.metadata(i).get("strength") for i in self.chosen)
+        return [float(s) if isinstance(s, int | float) else None for s in stated]
 
     def synthetic_images(self) -> Iterator[Array8]:
         """Yields the synthetic images, uint8 (size, size, 3)."""
@@ -63,10 +70,10 @@ class Sets:
 
 
 def gather(tars: list[Path], category: Category, options: Options) -> Sets:
-    """Returns the image sets of a category; training normals thinned to the synthetic number.
+    """Returns the image sets of a category.
 
     FID depends on how many images each side has, so the reference comparison takes as many
-    training images as there are synthetic ones, where there are enough.
+    training images as there are synthetic ones, where there are enough: `thinned`.
     """
     reader = ShardReader(tars)
     count = min(len(reader), options.limit or len(reader))
@@ -81,64 +88,20 @@ def gather(tars: list[Path], category: Category, options: Options) -> Sets:
         chosen=tuple(range(count)),
         anomalous=tuple(e.path for e in category.test if e.anomalous),
         held_out=tuple(e.path for e in category.test if not e.anomalous),
-        train=tuple(category.train[i] for i in sorted(order.tolist())),
+        train=category.train,
+        thinned=tuple(sorted(order.tolist())),
         size=options.image_size or first.shape[0],
     )
 
 
-def distances(network: FeatureNetwork, sets: Sets) -> dict[str, Any]:
-    """Returns FID and KID of the three comparisons, named with the network."""
-    synthetic = network.pooled(sets.synthetic_images())
-    anomalous, held_out, train = (
-        network.pooled(sets.real_images(paths))
-        for paths in (sets.anomalous, sets.held_out, sets.train)
-    )
-    pairs: dict[str, tuple[Features, Features]] = {
-        "": (synthetic, anomalous),
-        "_to_normal": (synthetic, held_out),
-        "_reference": (train, held_out),
-    }
-    found = {}
-    for suffix, (first, second) in pairs.items():
-        n = (len(first), len(second))
-        for metric in ("fid", "kid"):
-            name = f"{metric}{suffix}@{network.name}"
-            if min(n) < 2:
-                reason = f"{metric} needs two images in each set, found {n[0]} and {n[1]}"
-                found[name] = undefined(metric, reason, n=n)
-            else:
-                found[name] = value_of(metric, (first, second), n=n)
-    return found
-
-
-def diversity(network: FeatureNetwork, sets: Sets) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns clustered LPIPS, named with the network, and the numbers of clusters.
-
-    Synthetic images stream through in blocks: no pair of images is held.
-    """
-    name, n = f"clustered_lpips@{network.name}", (len(sets.chosen), len(sets.anomalous))
-    try:
-        centres = network.embedded(sets.real_images(sets.anomalous))
-        clusters = clustered_lpips.Clusters(centres)
-        for block in network.embeddings(sets.synthetic_images()):
-            clusters.update(block)
-        result = clusters.result()
-    except UndefinedMetric as error:
-        return {name: undefined("clustered_lpips", str(error), n=n)}, {}
-    entry = undefined("clustered_lpips", "-", n=n) | {"value": result.value}
-    del entry["reason"]
-    counts = {
-        "clusters_used": result.clusters,
-        "clusters_skipped_single": result.single,
-        "clusters_skipped_empty": result.empty,
-    }
-    return {name: entry}, {f"{key}@{network.name}": value for key, value in counts.items()}
-
-
 def measure(
-    shards: Path, category: Category, networks: list[FeatureNetwork], options: Options
+    shards: Path,
+    category: Category,
+    networks: list[FeatureNetwork],
+    options: Options,
+    results: Path | None = None,
 ) -> Record:
-    """Returns the quality record of one category."""
+    """Returns the quality record of one category; with `results`, pictures are published there."""
     tars = tars_of(shards, category)
     sets = gather(tars, category, options)
     made = origin(shards, tars, options.source)
@@ -147,15 +110,27 @@ def measure(
         "synthetic": len(sets.chosen),
         "real_anomalous": len(sets.anomalous),
         "held_out_normal": len(sets.held_out),
-        "train_normal": len(sets.train),
+        "train_normal": len(sets.thinned),
     }
+    artifacts: dict[str, Any] = {"shards": str(shards.resolve()), "strength": []}
+    pictures: list[tuple[dict[str, Any], bytes]] = []
     for network in networks:
         if network.pool is not None:
-            found |= distances(network, sets)
+            features = pooled(network, sets)
+            found |= distances(network, features)
+            artifacts["strength"] += strength.curve(
+                sets.strengths(), features.synthetic, features.anomalous, features.held_out,
+                network.name,
+            )  # fmt: skip
+            pictures += nearest_pictures(network, sets, features)
         if network.embedding is not None:
             values, clusters = diversity(network, sets)
             found |= values
             counts |= clusters
+    if results is not None:
+        artifacts["nearest"] = [
+            {"file": records.write_example(results, jpeg), **facts} for facts, jpeg in pictures
+        ]
     protocol = made.shaping | {
         "networks": {network.name: network.weights_sha256 for network in networks},
         "normalisation": {network.name: network.normalisation for network in networks},
@@ -175,7 +150,7 @@ def measure(
         "metrics": found,
         "counts": counts,
         "notes": notes(counts, networks),
-        "artifacts": {"shards": str(shards.resolve())},
+        "artifacts": artifacts,
         "code": versions("numpy", "scipy", "torch", "timm", "lpips", "torch-fidelity"),
         "created": records.now(),
     }
@@ -242,7 +217,7 @@ def run(
             tell(f"{category.key}: measured before")
             done.append(old)
             continue
-        record = measure(shards, category, opened, options)
+        record = measure(shards, category, opened, options, results)
         record["run"]["inputs_sha256"] = key
         records.write(results, record)
         tell(f"{category.key}: measured {record['counts']['synthetic']} synthetic images")
@@ -253,14 +228,13 @@ def run(
 def _fingerprint(
     category: Category, inputs: list[str], networks: list[FeatureNetwork], options: Options
 ) -> str:
-    from harness.metrics import fid, kid
-
+    versions_used = [load(metrics, name).VERSION for name in (*POOLED, "clustered_lpips")]
     real = [*category.train, *(e.path for e in category.test)]
     return hash_options([
         category.key,
         inputs,
         [[n.name, n.weights_sha256, n.normalisation] for n in networks],
         [options.image_size, options.source, options.limit],
-        [str(np.__version__), fid.VERSION, kid.VERSION, clustered_lpips.VERSION],
+        [str(np.__version__), POOLED, versions_used],
         [[str(p.relative_to(category.root)), sha256_file(p)] for p in real],
     ])  # fmt: skip

@@ -38,6 +38,8 @@ _METRIC = {
         "value": {"type": ["number", "null"]},
         "reason": _TEXT,  # why there is no value
         "n": {"type": "array", "items": {"type": "integer", "minimum": 0}},  # images compared
+        # 95 % over test images (harness/bootstrap.py); absent in records of older versions.
+        "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
     # A value or the reason why there is none; never both, never neither.
     "oneOf": [
@@ -45,17 +47,32 @@ _METRIC = {
         {"properties": {"value": {"type": "null"}}, "required": ["reason"]},
     ],
 }
+_PICTURE = {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"}
 _EXAMPLE = {
     "type": "object",
     "required": ["file", "path", "defect", "score", "outcome"],
     "additionalProperties": False,
     "properties": {
-        "file": {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"},
+        "file": _PICTURE,
         "path": {"type": "string"},
         "defect": {"type": "string"},
         "score": {"type": "number"},
         "outcome": {"enum": ["found", "missed", "false alarm", "quiet"]},
         "tiles": {"type": "array", "items": _TEXT},
+    },
+}
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_CURVE = {"type": "array", "items": _NUMBERS, "minItems": 2, "maxItems": 2}  # [[x], [y]]
+_NEAREST = {
+    "type": "object",
+    "required": ["file", "synthetic", "train", "distance"],
+    "additionalProperties": False,
+    "properties": {
+        "file": _PICTURE,
+        "synthetic": _TEXT,
+        "train": _TEXT,
+        "distance": {"type": "number", "minimum": 0},
+        "network": _TEXT,
     },
 }
 DOCUMENT = {
@@ -83,7 +100,12 @@ DOCUMENT = {
         "notes": {"type": "array", "items": _TEXT},
         "artifacts": {
             "type": "object",
-            "properties": {"examples": {"type": "array", "items": _EXAMPLE}},
+            "properties": {
+                "examples": {"type": "array", "items": _EXAMPLE},
+                "curves": {"type": "object", "additionalProperties": _CURVE},
+                "strength": {"type": "array", "items": {"type": "object"}},
+                "nearest": {"type": "array", "items": _NEAREST},
+            },
         },
         "code": {"type": "object", "additionalProperties": {"type": "string"}},
         "created": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},

@@ -14,14 +14,14 @@ from typing import Any
 
 from PIL import Image
 
-from harness import tables
+from harness import plots, tables
 from harness.board import Cell, Column, Row, Section, best
 from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import write_bytes
 from sia_gen.core.images import read_image
 
-TEMPLATE = Path(__file__).with_name("leaderboard.html")
+TEMPLATE = "leaderboard.html"
 LARGE = 1_200_000  # bytes: larger contact sheets are shown as JPEG
 
 HEADINGS = {
@@ -29,13 +29,22 @@ HEADINGS = {
     "image_auroc_avgpool16_max": ("Image AUROC", "16 × 16 means"),
     "image_ap_max": ("Image AP", "map maximum"),
     "image_ap_avgpool16_max": ("Image AP", "16 × 16 means"),
+    "image_auroc_own": ("Image AUROC", "its own scores"),
+    "image_ap_own": ("Image AP", "its own scores"),
+    "image_f1max_max": ("Image F1", "at best, map maximum"),
+    "image_f1max_avgpool16_max": ("Image F1", "at best, 16 × 16 means"),
+    "image_f1max_own": ("Image F1", "at best, its own scores"),
     "pixel_auroc": ("Pixel AUROC", ""),
     "pixel_ap": ("Pixel AP", ""),
+    "pixel_f1max": ("Pixel F1", "at best"),
     "pro_0.3": ("PRO", "to FPR 0.3"),
     "pro_0.05": ("PRO", "to FPR 0.05"),
     "fid": ("FID", "synthetic – real anomalies"),
     "kid": ("KID", "synthetic – real anomalies"),
+    "density": ("Density", "around real anomalies"),
+    "coverage": ("Coverage", "of real anomalies"),
     "clustered_lpips": ("Clustered LPIPS", "diversity"),
+    "memorisation": ("Memorisation", "0.5: as near to training images as unseen ones"),
     "fid_to_normal": ("FID", "synthetic – held-out normals"),
     "kid_to_normal": ("KID", "synthetic – held-out normals"),
     "fid_reference": ("FID", "reference: two sets of normals"),
@@ -109,6 +118,10 @@ def _cell(cell: Cell, column: Column, top: float | None) -> dict[str, Any]:
         "n": " × ".join(map(str, cell.n)),
         "published": tables.number(cell.published.value, column) if cell.published else "",
         "place": cell.published.place if cell.published else "",
+        "difference": tables.signed(cell.difference, column),
+        "interval": (
+            [tables.number(value, column) for value in cell.interval] if cell.interval else None
+        ),
     }
 
 
@@ -123,7 +136,7 @@ def _pictures(row: Row, category: str) -> list[Picture]:
     pictures = []
     for example in record["artifacts"].get("examples", []):
         file = folder / example["file"]
-        uri = data_uri(file.read_bytes(), "image/jpeg") if file.is_file() else None
+        uri = _picture_uri(file)
         alt = f"{category}, {example['defect']}, {example['outcome']}: image, mask, score map"
         pictures.append(
             Picture(
@@ -151,6 +164,7 @@ def _row(row: Row, section: Section, group: str) -> dict[str, Any]:
         "method": row.method + row.label,
         "source": "" if row.source in {"none", row.method} else row.source,
         "seeds": _seeds(row),
+        "twin": sum(other.name == row.name for other in section.rows) > 1,
         "complete": row.complete,
         "n": tables.numbers_compared(row),
         "covered": f"{len(row.categories)} of {len(section.categories)}",
@@ -204,6 +218,33 @@ def _gallery(section: Section) -> list[dict[str, Any]]:
     return found
 
 
+def _plots(section: Section) -> list[dict[str, Any]]:
+    make = plots.curves if section.kind == "detection" else plots.strengths
+    made = [{"category": c, "plots": make(section, c)} for c in section.categories]
+    return [entry for entry in made if entry["plots"]]
+
+
+def _nearest(section: Section) -> list[dict[str, Any]]:
+    """Returns the closest pairs of synthetic and training images, by category and row."""
+    found = []
+    for category in section.categories:
+        for row in section.rows:
+            held = [(f, r) for f, r in row.records if r["category"] == category]
+            pairs = [
+                {**pair, "uri": _picture_uri(folder / pair["file"])}
+                for folder, record in held[-1:]
+                for pair in record["artifacts"].get("nearest", [])
+            ]
+            if pairs:
+                found.append({"category": category, "name": row.name, "protocol": row.protocol_id,
+                              "pairs": pairs})  # fmt: skip
+    return found
+
+
+def _picture_uri(file: Path) -> str | None:
+    return data_uri(file.read_bytes(), "image/jpeg") if file.is_file() else None
+
+
 def _section(section: Section, number: int) -> dict[str, Any]:
     names = [row.name for row in section.rows]
     return {
@@ -231,6 +272,8 @@ def _section(section: Section, number: int) -> dict[str, Any]:
         "protocols": _protocols(section),
         "remarks": tables.remarks(section),
         "gallery": _gallery(section),
+        "plots": _plots(section),
+        "nearest": _nearest(section),
     }  # fmt: skip
 
 
@@ -238,21 +281,34 @@ def _csp_hash(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode() + "'"
 
 
-def render(sections: list[Section], sheets: Iterable[Path], title: str) -> str:
-    """Returns the page; names are escaped, pictures are embedded, scripts are bound by hash."""
+def page_environment() -> Any:
+    """Returns the templates' environment: everything is escaped, a missing value is an error."""
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["csp_hash"] = _csp_hash
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        title=title,
-        version=__version__,
-        sections=[_section(section, i) for i, section in enumerate(sections, 1)],
-        sheets=[{"name": path.name, "uri": sheet_uri(path)} for path in sheets],
-        outcomes=OUTCOMES,
+    return environment
+
+
+def render(sections: list[Section], sheets: Iterable[Path], title: str) -> str:
+    """Returns the page; names are escaped, pictures are embedded, scripts are bound by hash."""
+    return (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            title=title,
+            version=__version__,
+            sections=[_section(section, i) for i, section in enumerate(sections, 1)],
+            colours=plots.COLOURS,
+            sheets=[{"name": path.name, "uri": sheet_uri(path)} for path in sheets],
+            outcomes=OUTCOMES,
+        )
     )
 
 

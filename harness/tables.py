@@ -11,15 +11,24 @@ from harness.board import Cell, Column, Row, Section, differing
 SHORT = {
     "image_auroc_max": "I-AUROC",
     "image_auroc_avgpool16_max": "I-AUROC/16",
+    "image_auroc_own": "I-AUROC/own",
     "image_ap_max": "I-AP",
     "image_ap_avgpool16_max": "I-AP/16",
+    "image_ap_own": "I-AP/own",
+    "image_f1max_max": "I-F1",
+    "image_f1max_avgpool16_max": "I-F1/16",
+    "image_f1max_own": "I-F1/own",
     "pixel_auroc": "P-AUROC",
     "pixel_ap": "P-AP",
+    "pixel_f1max": "P-F1",
     "pro_0.3": "PRO@.3",
     "pro_0.05": "PRO@.05",
     "fid": "FID",
     "kid": "KID",
+    "density": "density",
+    "coverage": "cover",
     "clustered_lpips": "cLPIPS",
+    "memorisation": "memor.",
     "fid_to_normal": "FID norm",
     "kid_to_normal": "KID norm",
     "fid_reference": "FID ref",
@@ -30,7 +39,8 @@ UNREAL = "tiny-random"  # its figures must never be taken for those of a trained
 EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
 LEGEND = (
     "Shares times 100. I: image, P: pixel; image scores are the map's maximum, /16 that of 16 x 16"
-    " window means. PRO up to false-positive rates .3 and .05."
+    " window means, /own a submitted detector's own. F1: at the threshold best on the test set. PRO"
+    " up to false-positive rates .3 and .05."
 )
 
 
@@ -50,6 +60,13 @@ def number(value: float, column: Column) -> str:
     if column.name.startswith("fid"):
         return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
     return f"{value:.4f}"
+
+
+def signed(value: float | None, column: Column) -> str:
+    """Returns a difference as shown, with its sign; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{'+' if value >= 0 else '-'}{number(abs(value), column)}"
 
 
 def spoken(cell: Cell, column: Column) -> str:
@@ -105,7 +122,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
     for column in section.columns:
         heads.append(short(column))
         if column.key in published:
-            heads.append("published")
+            heads += ["published", "difference"]
     lines = []
     for row in section.rows:
         place = "" if row.rank is None else str(row.rank)
@@ -117,6 +134,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
             line.append(spoken(cell, column))
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
+                line.append(signed(cell.difference, column))
         lines.append(line)
     return heads, lines
 
@@ -189,14 +207,19 @@ def plain(value: Any) -> str:
 
 
 def printable(text: str) -> str:
+    """Returns text with what a terminal would obey written out."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
+def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
+    """Returns headings, a rule and lines as text in columns, numbers to the right."""
     table = [[printable(cell) for cell in line] for line in [heads, *lines]]
     widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
-    value = re.compile(r"^(-|$|[-\d.]+( ± [\d.]+)?$)")
-    numeric = [i > 1 and all(value.match(line[i]) for line in table[1:]) for i in range(len(heads))]
+    value = re.compile(r"^(-|$|failed|undefined|not run|[-+\d.]+( ± [\d.]+)?$)")
+    numeric = [
+        i > 0 and len(table) > 1 and all(value.match(line[i]) for line in table[1:])
+        for i in range(len(heads))
+    ]
     out = []
     for line in table:
         parts = [c.rjust(w) if right else c.ljust(w)
@@ -211,14 +234,14 @@ def as_text(sections: list[Section]) -> str:
     parts = []
     for section in sections:
         parts.append(title(section))
-        parts += ["", *_aligned(*main_table(section))]
+        parts += ["", *aligned(*main_table(section))]
         for group in section.groups[1:]:
             parts += ["", group.replace("_", " over ") + " categories"]
-            parts += _aligned(*main_table(section, group))
+            parts += aligned(*main_table(section, group))
         column = next((c for c in section.columns if c.key == section.rank_by), None)
         if column is not None and len(section.categories) > 1:
             parts += ["", f"{short(column)} by category"]
-            parts += _aligned(*category_table(section, column))
+            parts += aligned(*category_table(section, column))
         parts += ["", *(f"note: {printable(text)}" for text in remarks(section)), ""]
     if any(section.kind == "detection" for section in sections):
         parts.append(LEGEND)

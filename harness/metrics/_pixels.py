@@ -39,13 +39,12 @@ def region_weights(mask_HW: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
     return 1.0 / areas[labels[mask_HW]], int(regions)
 
 
-def rank_pixels(
-    score_maps: npt.ArrayLike, masks: npt.ArrayLike, *, by_region: bool = False
-) -> Ranking:
-    """Returns the ranking of all pixels of maps (N, H, W) by masks (N, H, W).
+def rank_both(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> tuple[Ranking, Ranking]:
+    """Returns the ranking of all pixels of maps (N, H, W) by masks (N, H, W), weighted twice.
 
-    With by_region each 8-connected region weighs the same, whatever its area: PRO's weights. The
-    memory needed is that of the defect pixels and of one block, not that of all maps.
+    In the first every defect pixel weighs one; in the second every 8-connected region does,
+    whatever its area: PRO's weights. The memory needed is that of the defect pixels and of one
+    block, not that of all maps.
     """
     maps, truth = _checked(score_maps, masks)
     positives: list[Array] = []
@@ -53,11 +52,14 @@ def rank_pixels(
     for map_HW, mask_HW in _images(maps, truth):
         if mask_HW.any():
             positives.append(map_HW[mask_HW])
-            if by_region:
-                weights.append(region_weights(mask_HW)[0])
+            weights.append(region_weights(mask_HW)[0])
     if not positives:
         raise UndefinedMetric("no mask holds a defect pixel: the value is undefined")
-    ranking = Ranking(np.concatenate(positives), np.concatenate(weights) if by_region else None)
+    scores = np.concatenate(positives)
+    ranking = Ranking(scores)
+    places = np.searchsorted(ranking.thresholds, scores)
+    shares = np.concatenate(weights)
+    by_region: Floats = np.bincount(places, shares, len(ranking.thresholds)).astype(np.float64)
     # Each block costs a look-up of every threshold, so a block is at least as large as those.
     enough, waiting, held = max(BLOCK, len(ranking.thresholds)), list[Array](), 0
     for map_HW, mask_HW in _images(maps, truth):
@@ -68,4 +70,11 @@ def rank_pixels(
             waiting, held = [], 0
     if held:
         ranking.add_negatives(np.concatenate(waiting))
-    return ranking
+    return ranking, ranking.weighted(by_region)
+
+
+def rank_pixels(
+    score_maps: npt.ArrayLike, masks: npt.ArrayLike, *, by_region: bool = False
+) -> Ranking:
+    """Returns the ranking of all pixels, each weighing one, or with by_region each region."""
+    return rank_both(score_maps, masks)[int(by_region)]

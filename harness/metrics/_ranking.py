@@ -19,10 +19,27 @@ class Ranking:
 
     def __init__(self, positives: Array, weights: Floats | None = None) -> None:
         self.thresholds, inverse = np.unique(positives, return_inverse=True)
-        self.weights = np.bincount(inverse.ravel(), weights, minlength=len(self.thresholds))
+        counted = np.bincount(inverse.ravel(), weights, minlength=len(self.thresholds))
+        self.weights: Floats = counted.astype(np.float64)
         self.above = np.zeros(len(self.thresholds), dtype=np.int64)
         self.not_below = np.zeros(len(self.thresholds), dtype=np.int64)
         self.negatives = 0
+
+    @classmethod
+    def of_counts(
+        cls, thresholds: Array, weights: Floats, above: Array, ties: Array, negatives: int
+    ) -> Ranking:
+        """Returns the ranking that counts kept elsewhere amount to, thresholds rising."""
+        made = cls.__new__(cls)
+        made.thresholds, made.negatives = thresholds, negatives
+        made.weights = np.asarray(weights, dtype=np.float64)
+        made.above, made.not_below = above.astype(np.int64), (above + ties).astype(np.int64)
+        return made
+
+    def weighted(self, weights: Floats) -> Ranking:
+        """Returns the same ranking with other weights, one for each threshold."""
+        ties = self.not_below - self.above
+        return Ranking.of_counts(self.thresholds, weights, self.above, ties, self.negatives)
 
     def add_negatives(self, scores: Array) -> None:
         """Counts one block of negative scores."""
@@ -84,6 +101,13 @@ class Ranking:
         hits = np.cumsum(weights)
         precision = hits / (hits + self.not_below[::-1])
         return float((weights * precision).sum() / hits[-1])
+
+    def f1_max(self) -> float:
+        """Returns the largest F1 that any threshold reaches, 0..1: the harmonic mean of precision
+        and recall. It is always reached at the score of a positive."""
+        self._check()
+        hits = np.cumsum(self.weights[::-1])
+        return float((2.0 * hits / (hits[-1] + hits + self.not_below[::-1])).max())
 
 
 def rank(scores: Array, labels: npt.NDArray[np.bool_]) -> Ranking:

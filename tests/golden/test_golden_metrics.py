@@ -10,6 +10,7 @@ import pytest
 
 from detector.scorefile import image_scores
 from harness.metrics import image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
+from harness.streaming import histogram_of
 
 TOLERANCE = 1e-5
 
@@ -24,6 +25,13 @@ def test_pixel_metrics_equal_the_authors(arrays: dict[str, Any]) -> None:
     maps, masks = arrays["score_maps"], arrays["masks"]
     assert pixel_auroc.compute(maps, masks) == pytest.approx(arrays["pixel_auroc"], abs=TOLERANCE)
     assert pixel_ap.compute(maps, masks) == pytest.approx(arrays["pixel_ap"], abs=TOLERANCE)
+
+
+def test_the_histogram_equals_the_authors(arrays: dict[str, Any]) -> None:
+    histogram = histogram_of(arrays["score_maps"], arrays["masks"])
+    assert histogram.auroc() == pytest.approx(arrays["pixel_auroc"], abs=TOLERANCE)
+    exact = pro.compute(arrays["score_maps"], arrays["masks"])
+    assert histogram.pro(0.3) == pytest.approx(exact, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("score", ["max", "avgpool16_max"])

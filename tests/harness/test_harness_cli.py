@@ -15,7 +15,9 @@ from harness import cli
 from harness.cli_quality import pair_weights
 from sia_gen.core.errors import UserError
 
-COMMANDS = ("quality", "evaluate", "baseline", "leaderboard")
+COMMANDS = (
+    "quality", "evaluate", "baseline", "leaderboard", "submit", "compare", "reproduce",
+)  # fmt: skip
 
 
 def harness(*words: object) -> subprocess.CompletedProcess[str]:

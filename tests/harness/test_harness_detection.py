@@ -16,6 +16,7 @@ from PIL import Image
 
 from detector import scorefile
 from harness import detection, examples, records
+from harness.detection_metrics import measure
 from harness.metrics import image_auroc, pixel_auroc, pro
 from sia_gen.core.errors import UserError
 
@@ -38,7 +39,8 @@ def test_a_record_holds_every_metric(score_folder: Callable[..., Path], tmp_path
     metrics = record["metrics"]
     assert set(metrics) == {
         "image_auroc_max", "image_ap_max", "image_auroc_avgpool16_max", "image_ap_avgpool16_max",
-        "pixel_auroc", "pixel_ap", "pro_0.3", "pro_0.05",
+        "image_f1max_max", "image_f1max_avgpool16_max", "pixel_auroc", "pixel_ap", "pixel_f1max",
+            "pro_0.3", "pro_0.05",
     }  # fmt: skip
     for name in ("max", "avgpool16_max"):
         expected = image_auroc.compute([i[f"score_{name}"] for i in scores.items], labels)
@@ -79,7 +81,7 @@ def test_folders_are_found_at_any_depth_and_measured_once(
 
 def test_images_without_mask_leave_pixel_metrics(tmp_path: Path) -> None:
     scores = scores_of(seed=5)
-    whole = detection.measure(scores)[0]
+    whole = measure(scores).metrics
     masks = scores.masks_NHW.copy()
     masks[11] = 0
     items = [dict(item) for item in scores.items]
@@ -87,7 +89,8 @@ def test_images_without_mask_leave_pixel_metrics(tmp_path: Path) -> None:
     items[10]["has_mask"] = True
     masks[10] = 0  # a mask that is empty says as little as none
     lost = replace(scores, masks_NHW=masks, items=items)
-    found, counts = detection.measure(lost)
+    measured = measure(lost)
+    found, counts = measured.metrics, measured.counts
     assert counts["anomalous_without_mask"] == 2
     assert found["image_auroc_max"] == whole["image_auroc_max"]
     assert found["pixel_auroc"]["n"] == [4, 6]

@@ -14,7 +14,7 @@ from harness_support import record_of
 
 from harness import exports, tables
 from harness.board import Section, best
-from harness.leaderboard import build
+from harness.leaderboard import build, filtered
 from harness.published import PublishedNumbers
 from sia_gen.core.errors import UserError
 
@@ -240,3 +240,41 @@ def test_names_cannot_break_markdown_or_the_terminal() -> None:
               if line.startswith("|")}  # fmt: skip
     assert len(widths) <= 2  # the tables of means and of categories, each of one width
     assert "\x1b" not in exports.render(sections, "table")
+
+
+def test_filters_keep_what_matches_and_refuse_what_matches_nothing() -> None:
+    found = [
+        (Path("r"), record_of("duck")),
+        (Path("r"), record_of("bear", method="patchcore", source="none")),
+        (Path("r"), record_of("cat", kind="quality", metrics={"fid@alex": 1.0})),
+    ]
+    assert len(filtered(found, {"kind": "detection", "method": None})) == 2
+    assert [r["category"] for _, r in filtered(found, {"method": "patch*, none"})] == ["bear"]
+    kept = filtered(found, {"category": "d*,c*"})
+    assert [r["category"] for _, r in kept] == ["duck", "cat"]
+    with pytest.raises(UserError, match=r"--method 'patchcor' matches no record. Did you mean"):
+        filtered(found, {"method": "patchcor"})
+
+
+def test_a_difference_needs_the_papers_categories() -> None:
+    names = sorted(PublishedNumbers().categories("mvtec-ad"))
+    assert len(names) == 15
+    measured = {"image_auroc_avgpool16_max": 0.9}
+    whole = board(*(record_of(c, dataset="mvtec-ad", metrics=measured) for c in names),
+                  rank_by="image_auroc_avgpool16_max")[0]  # fmt: skip
+    mean = whole.rows[0].groups["mean"]["image_auroc_avgpool16_max"]
+    assert mean.difference == pytest.approx(0.9 - 0.9965)
+    part = board(record_of("carpet", dataset="mvtec-ad", metrics=measured),
+                 rank_by="image_auroc_avgpool16_max")[0]  # fmt: skip
+    assert part.rows[0].groups["mean"]["image_auroc_avgpool16_max"].published is not None
+    assert part.rows[0].groups["mean"]["image_auroc_avgpool16_max"].difference is None
+    cell = part.rows[0].categories["carpet"]["image_auroc_avgpool16_max"]
+    assert cell.difference == pytest.approx(0.9 - 0.9984)
+
+
+def test_latex_escapes_names_and_has_every_row() -> None:
+    sections = board(record_of(method="a_b & 100%"), record_of(method="plain", value=0.25))
+    text = exports.render(sections, "latex")
+    assert r"a\_b \& 100\% + sdas" in text
+    assert "25.00" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(sections)

@@ -35,3 +35,25 @@ def test_fid_and_kid_on_the_same_features() -> None:
 
     theirs = poly_mmd(a[:150], b, degree=3, gamma=None, coef=1.0)
     assert kid.unbiased(x[:150], y) == pytest.approx(float(theirs), rel=1e-4)
+
+
+def test_lpips_on_a_random_trunk() -> None:
+    import torch
+    from torchmetrics.functional.image.lpips import _LPIPS
+
+    from harness.features import TRUNKS, lpips_from
+
+    torch.manual_seed(5)
+    theirs = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
+    # Their trunk is torchvision's, cut into slices that keep the places of its layers.
+    state = {
+        f"features.{key.partition('.')[2]}": value for key, value in theirs.net.state_dict().items()
+    }
+    ours = lpips_from("alex", state, "0" * 64, "torchmetrics' random trunk")
+    images = RNG.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    a, b = (torch.from_numpy(i).permute(2, 0, 1)[None].float() / 127.5 - 1.0 for i in images)
+    with torch.inference_mode():
+        expected = float(theirs(a, b))
+    x, y = ours.embedded(images).astype(np.float64)
+    assert TRUNKS["alex"][0] == "alexnet"
+    assert float(((x - y) ** 2).sum()) == pytest.approx(expected, rel=1e-4)

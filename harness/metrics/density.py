@@ -1,0 +1,45 @@
+"""Density (Naeem et al., 2020): in how many real images' neighbourhoods a synthetic image lies.
+
+A real image's neighbourhood is the ball that reaches to its k-th nearest other real image. The
+mean over synthetic images of the balls they lie in, divided by k: 1 for two sets of one
+distribution, above 1 where synthetic images crowd where real ones do. One outlier cannot raise it
+much, unlike precision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair
+from harness.metrics._neighbours import BLOCK, distances, radii
+
+NEEDS = ("synthetic_features", "real_features")
+HIGHER_IS_BETTER = True
+VERSION = 1
+K = 5
+
+
+def prepared(
+    synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike, k: int
+) -> tuple[Floats, Floats, Floats]:
+    """Returns both sets as float64 and the real images' radii; UndefinedMetric where too few."""
+    x, y = feature_pair(synthetic_features, real_features, "density and coverage features")
+    if not len(x) or len(y) <= k:
+        raise UndefinedMetric(
+            f"density and coverage need a synthetic and {k + 1} real images, found {len(x)} and"
+            f" {len(y)}: undefined"
+        )
+    return x, y, radii(y, k)
+
+
+def compute(
+    synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike, *, k: int = K
+) -> float:
+    """Returns density of features (N, D) around (M, D), >= 0."""
+    x, y, reach = prepared(synthetic_features, real_features, k)
+    inside = sum(
+        int(np.count_nonzero(distances(x[start : start + BLOCK], y) <= reach))
+        for start in range(0, len(x), BLOCK)
+    )
+    return inside / (k * len(x))

@@ -1,0 +1,242 @@
+"""The table of a paper: published | measured | difference, from cells and published numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from harness import published
+from harness.exports import latex_table, markdown_table
+from harness.reproduce.plan import Plan, Row
+from harness.tables import aligned
+from sia_gen.core.files import write_bytes
+
+FORMATS = ("table", "md", "csv", "json", "latex")
+MEANS = ("mean", "mean_texture", "mean_object")
+NAMES = {
+    "image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "pro": "PRO",
+    "pixel_ap": "Pixel AP",
+    "fid": "FID", "clustered_lpips": "Clustered LPIPS",
+}  # fmt: skip
+SHARES = frozenset({"image_auroc", "pixel_auroc", "pro", "pixel_ap"})
+States = dict[tuple[str, str, int], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One number of the table: as published, as measured with its spread, or why it is missing."""
+
+    row: str
+    place: str  # a category, or one of MEANS
+    metric: str
+    published: float | None
+    measured: float | None
+    std: float | None
+    seeds: int
+    reason: str
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published, in the paper's unit."""
+        if self.measured is None or self.published is None:
+            return None
+        return self.measured - self.published
+
+
+def places(plan: Plan) -> list[tuple[str, list[str]]]:
+    """Returns the lines' places, (name, its categories): each category, then the means."""
+    found = [(name, [name]) for name, _ in plan.categories]
+    kinds = {kind for _, kind in plan.categories}
+    if len(plan.categories) > 1 or plan.form == "rows":
+        if {"texture", "object"} <= kinds:
+            for kind in ("texture", "object"):
+                found.append((f"mean_{kind}", [n for n, k in plan.categories if k == kind]))
+        found.append(("mean", [name for name, _ in plan.categories]))
+    return found
+
+
+def _value(state: dict[str, Any], metric: str) -> tuple[float | None, str]:
+    """Returns a value, or None and why: `not run`, `failed: ...` or `undefined: ...`."""
+    if not state:
+        return None, "not run"
+    if state.get("state") != "done":
+        return None, f"failed: {state.get('reason', 'no reason given')}"
+    entry = state["metrics"].get(metric)
+    if entry is None:
+        return None, f"undefined: {metric} was not measured"
+    return entry["value"], f"undefined: {entry['reason']}" if entry["value"] is None else ""
+
+
+def _measured(
+    plan: Plan, states: States, row: Row, names: list[str], metric: str
+) -> tuple[list[float], str]:
+    """Returns a value for each seed that has every category, and the first reason of a gap."""
+    values, gap = [], ""
+    for seed in plan.seeds:
+        found = [_value(states.get((row.name, name, seed), {}), metric) for name in names]
+        missing = [(n, why) for n, (v, why) in zip(names, found, strict=True) if v is None]
+        if missing:
+            name, why = missing[0]
+            gap = gap or (f"{why} ({name}, seed {seed})" if len(names) > 1 else why)
+        else:
+            values.append(fmean(v for v, _ in found if v is not None))
+    return values, gap
+
+
+def entries(plan: Plan, states: States) -> list[Entry]:
+    """Returns every number of the table, by place, row and metric."""
+    known = published.of_table(plan.paper, plan.table)
+    found = []
+    for place, names in places(plan):
+        for row in plan.rows:
+            for metric, ours in plan.metrics.items():
+                values, gap = _measured(plan, states, row, names, ours)
+                factor = 100.0 if metric in SHARES else 1.0
+                values = [factor * value for value in values]
+                found.append(
+                    Entry(
+                        row=row.name,
+                        place=place,
+                        metric=metric,
+                        published=_published(known, place, row, metric),
+                        measured=fmean(values) if values else None,
+                        std=stdev(values) if len(values) > 1 else None,
+                        seeds=len(values),
+                        reason=gap,
+                    )
+                )
+    return found
+
+
+def _published(
+    known: dict[tuple[str, str, str, str], float], place: str, row: Row, metric: str
+) -> float | None:
+    """Returns the paper's number; a dataset of one category stands for its own mean."""
+    named = {key[0] for key in known} - set(MEANS)
+    alone = min(named) if len(named) == 1 and place == "mean" else place
+    return known.get(
+        (place, row.method, row.setting, metric),
+        known.get((alone, row.method, row.setting, metric)),
+    )
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"
+
+
+def _triple(entry: Entry) -> list[str]:
+    measured = _number(entry.measured)
+    if entry.std is not None:
+        measured += f" ± {entry.std:.2f}"
+    if entry.measured is None and entry.reason:
+        measured = re.split("[:(]", entry.reason)[0].strip()
+    return [_number(entry.published), measured, _number(entry.difference, "+")]
+
+
+def blocks(plan: Plan, found: list[Entry]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Returns the printed tables, (caption, headings, lines), in the paper's form.
+
+    An ablation has a line a row; a comparison has a line a category and a table a metric.
+    """
+    by = {(e.place, e.row, e.metric): e for e in found}
+
+    def triple(name: str) -> list[str]:
+        return [f"{name}: published", "measured", "difference"]
+
+    if plan.form == "rows":
+        out = []
+        listed = [place for place, _ in places(plan) if place in MEANS]
+        for place in listed:
+            heads = ["", *(t for m in plan.metrics for t in triple(NAMES.get(m, m)))]
+            lines = [
+                [row.name, *(t for m in plan.metrics for t in _triple(by[place, row.name, m]))]
+                for row in plan.rows
+            ]
+            caption = {"mean": "Mean over categories", "mean_texture": "Mean over textures",
+                       "mean_object": "Mean over objects"}[place]  # fmt: skip
+            out.append((caption, heads, lines))
+        return out
+    return [
+        (
+            NAMES.get(metric, metric),
+            ["", *(t for row in plan.rows for t in triple(row.name))],
+            [
+                [place, *(t for row in plan.rows for t in _triple(by[place, row.name, metric]))]
+                for place, _ in places(plan)
+            ],
+        )
+        for metric in plan.metrics
+    ]
+
+
+def remarks(plan: Plan, states: States) -> list[str]:
+    """Returns what must be said below the table: other data, the budget, and what failed."""
+    said = list(plan.notes)
+    if plan.measured_on != plan.dataset:
+        said.append(
+            f"published on {plan.dataset}, measured on {plan.measured_on}: the differences are no"
+            " verdict on either"
+        )
+    gaps = [e for e in entries(plan, states) if e.measured is None]
+    said += list(dict.fromkeys(f"{e.row}, {NAMES.get(e.metric, e.metric)}: {e.reason}"
+                               for e in gaps if e.reason.startswith("undefined")))  # fmt: skip
+    for cell in plan.cells:
+        state = states.get((cell.row, cell.category, cell.seed), {})
+        if state.get("state") == "failed":
+            said.append(f"failed: {cell.row}, {cell.category}, seed {cell.seed}: {state['reason']}")
+    return said
+
+
+def _heading(plan: Plan) -> str:
+    seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
+    return f"{plan.paper}, Table {plan.table}: {plan.title} ({plan.measured_on}, {seeds})"
+
+
+def render(plan: Plan, states: States, form: str) -> str:
+    """Returns the table in one of FORMATS; shares are in percent, as papers print them."""
+    found = entries(plan, states)
+    if form == "json":
+        rows = [
+            {"row": e.row, "place": e.place, "metric": e.metric, "published": e.published,
+             "measured": e.measured, "difference": e.difference, "std": e.std, "seeds": e.seeds,
+             "reason": e.reason} for e in found
+        ]  # fmt: skip
+        document = {
+            "schema": 1, "paper": plan.paper, "table": plan.table, "title": plan.title,
+            "published_on": plan.dataset, "measured_on": plan.measured_on,
+            "seeds": list(plan.seeds), "entries": rows, "remarks": remarks(plan, states),
+        }  # fmt: skip
+        return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    if form == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(("place", "row", "metric", "published", "measured", "difference", "std",
+                         "seeds", "reason"))  # fmt: skip
+        for e in found:
+            numbers = ["" if v is None else f"{v:.4f}" for v in
+                       (e.published, e.measured, e.difference, e.std)]  # fmt: skip
+            writer.writerow([e.place, e.row, e.metric, *numbers, e.seeds, e.reason])
+        return buffer.getvalue()
+    said = remarks(plan, states)
+    if form == "latex":
+        parts = [latex_table(*block[1:], f"{_heading(plan)}. {block[0]}")
+                 for block in blocks(plan, found)]  # fmt: skip
+        return "\n".join([*parts, *(f"% {text}" for text in said)]) + "\n"
+    parts = [f"## {_heading(plan)}" if form == "md" else _heading(plan), ""]
+    for caption, heads, lines in blocks(plan, found):
+        shown = markdown_table(heads, lines) if form == "md" else aligned(heads, lines)
+        parts += [f"**{caption}**" if form == "md" else caption, "", *shown, ""]
+    parts += [f"- {text}" if form == "md" else f"note: {text}" for text in said]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def publish(out: Path, plan: Plan, states: States) -> None:
+    """Writes the table in every format below OUT, as table.SUFFIX."""
+    for form, suffix in zip(FORMATS, ("txt", "md", "csv", "json", "tex"), strict=True):
+        write_bytes(out / f"table.{suffix}", render(plan, states, form).encode())
