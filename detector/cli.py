@@ -59,9 +59,13 @@ def group() -> None:
 
 
 @group.command(epilog=TRAIN_EPILOG)
-@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option(
+    "--data",
+    required=True,
+    help="Folder, NAME=DIR, list or `textures` (docs/datasets.md).",
+)
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
-@click.option("--shards", type=click.Path(path_type=Path), help="Run folder of `sia-gen run`.")
+@click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
 @click.option("--source", help="A synthesis method, or a mixture: sdas:0.5,dtd:0.5.")
@@ -89,7 +93,7 @@ def group() -> None:
 def train(
     data: str,
     category: str,
-    shards: Path | None,
+    shards: str | None,
     out: Path,
     recipe: str,
     device: str,
@@ -108,6 +112,8 @@ def train(
     from detector.source import check_category, needs_shards
     from detector.task import single, together
     from sia_gen.core.dataset import open_dataset
+    from sia_gen.core.mirror import local_folder
+    from sia_gen.core.objects import locate
     from sia_gen.core.plugins import load
     from sia_gen.core.recipes import read_recipe
     from sia_gen.core.shards import find_shards
@@ -131,14 +137,15 @@ def train(
         raise UserError(
             "source sdas needs --shards with a run folder of `sia-gen run` (or give --source noise)"
         )
+    made = None if shards is None else local_folder(locate(shards))
     # All categories are checked before the first is trained: a mistake costs seconds, not hours.
     tasks = []
     for one in categories:
         tars: list[Path] = []
-        if needs_shards(options.source) and shards is not None:
+        if needs_shards(options.source) and made is not None:
             foreign = options.allow_foreign_shards
-            named = shards.is_file()
-            tars = find_shards(shards, None if foreign or named else one.key)
+            named = made.is_file()
+            tars = find_shards(made, None if foreign or named else one.key)
             check_category(tars, one.key, allow_foreign=foreign)
         tasks.append(single(one, tars))
     if multi_class:
@@ -188,7 +195,11 @@ def train(
 
 @group.command(epilog=SCORE_EPILOG)
 @click.option("--run", required=True, type=click.Path(path_type=Path), help="Run of `train`.")
-@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option(
+    "--data",
+    required=True,
+    help="Folder, NAME=DIR, list or `textures` (docs/datasets.md).",
+)
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option(

@@ -26,7 +26,7 @@ from detector.runfolder import Split, split_task
 from detector.source import NONE, sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, read_image, read_mask
+from sia_gen.core.images import Array8, Mask, read_image
 from sia_gen.core.seeds import generator
 
 LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
@@ -148,8 +148,6 @@ def _test(task: Task, part: int, resolution: int) -> Looked:
     # An anomalous image without mask cannot be compared with pixels.
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
     images = [read_image(e.path, resolution) for e in used]
-    masks = [
-        read_mask(e.mask, resolution) if e.mask else np.zeros((resolution,) * 2, dtype=np.bool_)
-        for e in used
-    ]
+    drawn = [e.read_mask(resolution) for e in used]
+    masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
     return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

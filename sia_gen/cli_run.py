@@ -46,7 +46,7 @@ what = _options(
         default="textures",
         show_default=True,
         metavar="DIR",
-        help="Folder in MVTec-AD's layout, or the embedded dataset textures.",
+        help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
     ),
     click.option(
         "--categories",

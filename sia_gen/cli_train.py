@@ -38,7 +38,7 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--data", help="Dataset: a folder in MVTec-AD's layout, or `textures`.")
+@click.option("--data", help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).")
 @click.option("--categories", help="Names or globs, separated by commas; default all.")
 @click.option("--out", required=True, help="Folder of the run; the model comes to OUT/model.")
 @click.option("--recipe", help="Named options from manifests/recipes, or a YAML file.")

@@ -32,6 +32,8 @@ P = TypeVar("P", Path, ObjectPath)
 
 SCHEMA = 1
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+# Beside its image a pair has its mask and, if asked for, its normal image.
+PAIR_SUFFIXES = ("mask.png", "normal.png")
 PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt"})
 RECORD_COMES = 3.0  # seconds in which a living writer's record follows its tar
 
@@ -139,7 +141,8 @@ def _scan(path: Path) -> list[_Member]:
                 key, dot, suffix = name.partition(".")
                 if suffix.rpartition(".")[2] in PICKLES:
                     raise UserError(f"{path}: member {name!r} is a pickle, which may run code")
-                if "." in suffix and name.endswith(IMAGE_SUFFIXES):
+                dotted = "." in suffix and suffix not in PAIR_SUFFIXES
+                if dotted and name.endswith(IMAGE_SUFFIXES):
                     raise UserError(f"{path}: member {name!r} has a dot in its key: rename it")
                 if dot + suffix in IMAGE_SUFFIXES:
                     if key in images:
