@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from sia_gen.core.context import Method
 from sia_gen.core.images import Array8, Mask
 from sia_gen.core.pairs import Pair
 from sia_gen.core.seeds import generator
+
+MOST_WORKERS = 4  # threads that make batches, where the machine has that many cores to spare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +44,14 @@ class Batches:
         self._orders: dict[int, npt.NDArray[np.intp]] = {}
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
-        if epoch not in self._orders:
-            self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 2}
-            shuffled = generator(self.seed, "epoch", epoch).permutation(len(self.normals))
-            self._orders[epoch] = shuffled.astype(np.intp)
-        return self._orders[epoch]
+        orders = self._orders
+        if epoch in orders:
+            return orders[epoch]
+        shuffled = generator(self.seed, "epoch", epoch).permutation(len(self.normals))
+        order = shuffled.astype(np.intp)
+        # A new dict, for other threads read the old one; one that is lost is made again, the same.
+        self._orders = {**{e: o for e, o in orders.items() if e >= epoch - 2}, epoch: order}
+        return order
 
     def _normal(self, step: int, slot: int) -> int:
         epoch, position = divmod(step * self.size + slot, len(self.normals))
@@ -83,13 +91,15 @@ class Batches:
         return self._stacked(pairs, indices)
 
     def stream(self, first: int, last: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
-        """Yields batches first .. last - 1, each made in a thread while the one before is used."""
-        if first >= last:
-            return
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
-            coming: Future[Batch] = pool.submit(self.batch, first, rank, ranks)
-            for step in range(first, last):
-                batch = coming.result()
-                if step + 1 < last:
-                    coming = pool.submit(self.batch, step + 1, rank, ranks)
+        """Yields batches first .. last - 1, made in threads while earlier ones are used."""
+        workers = max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
+        steps = iter(range(first, last))
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="batches") as pool:
+            coming: deque[Future[Batch]] = deque()
+            for step in itertools.islice(steps, workers):
+                coming.append(pool.submit(self.batch, step, rank, ranks))
+            while coming:
+                batch = coming.popleft().result()
+                for step in itertools.islice(steps, 1):
+                    coming.append(pool.submit(self.batch, step, rank, ranks))
                 yield batch

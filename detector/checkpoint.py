@@ -67,8 +67,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load(folder: Path, device: torch.device) -> Trained:
-    """Returns the trained network of a category's folder; its file must match its recorded hash."""
+def load(folder: Path, device: torch.device, *, fast: bool = False) -> Trained:
+    """Returns the trained network of a category's folder; its file must match its recorded hash.
+
+    With `fast` it comes in its inference form, which gives maps and nothing else.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -93,7 +96,8 @@ def load(folder: Path, device: torch.device) -> Trained:
             f"{path} is not a network of recipe {options.recipe!r} with the recorded options:"
             f" {what}"
         ) from error
-    return Trained(model=model.to(device).eval(), options=options, facts=facts)
+    model = model.to(device).eval()
+    return Trained(model=model.inference_form() if fast else model, options=options, facts=facts)
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Any], facts: dict[str, Any]) -> None:

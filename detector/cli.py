@@ -1,4 +1,4 @@
-"""The command `detector`: train, score, predict, info."""
+"""The command `detector`: train, score, predict, explain, export, info."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ Examples:
       --recipe mobile --weights mobilenetv2_100.safetensors --set rrs=off
 
 \b
-Recipes: realnet (the paper's), realnet-small, mobile, realnet-demo, or a YAML file of one's own.
+Recipes: realnet (the paper's), realnet-small, realnet-c, realnet-512, resnet34, efficientnet_b4,
+  multi-class, mobile, realnet-demo, or a YAML file of one's own (docs/realnet.md).
 Run the same command again to go on with a training that was stopped; a finished one is skipped.
 """
 SCORE_EPILOG = """\b
@@ -36,6 +37,15 @@ Example:
 PREDICT_EPILOG = """\b
 Example:
   detector predict photos/ --model runs/det/textures/brick --out runs/seen
+"""
+EXPLAIN_EPILOG = """\b
+Example:
+  detector explain runs/det/textures/brick --data textures --out runs/why
+"""
+EXPORT_EPILOG = """\b
+Examples:
+  detector export runs/det/textures/brick --out brick.onnx
+  detector export runs/det/textures/brick --out brick.pt2 --format torch
 """
 INFO_EPILOG = """\b
 Example:
@@ -49,9 +59,13 @@ def group() -> None:
 
 
 @group.command(epilog=TRAIN_EPILOG)
-@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option(
+    "--data",
+    required=True,
+    help="Folder, NAME=DIR, list or `textures` (docs/datasets.md).",
+)
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
-@click.option("--shards", type=click.Path(path_type=Path), help="Run folder of `sia-gen run`.")
+@click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
 @click.option("--source", help="A synthesis method, or a mixture: sdas:0.5,dtd:0.5.")
@@ -79,7 +93,7 @@ def group() -> None:
 def train(
     data: str,
     category: str,
-    shards: Path | None,
+    shards: str | None,
     out: Path,
     recipe: str,
     device: str,
@@ -93,11 +107,13 @@ def train(
     import dataclasses
 
     from detector import device as devices
-    from detector import models, runfolder
+    from detector import models, runfolder, selection
     from detector.options import parse_settings, resolve
     from detector.source import check_category, needs_shards
     from detector.task import single, together
     from sia_gen.core.dataset import open_dataset
+    from sia_gen.core.mirror import local_folder
+    from sia_gen.core.objects import locate
     from sia_gen.core.plugins import load
     from sia_gen.core.recipes import read_recipe
     from sia_gen.core.shards import find_shards
@@ -121,20 +137,22 @@ def train(
         raise UserError(
             "source sdas needs --shards with a run folder of `sia-gen run` (or give --source noise)"
         )
+    made = None if shards is None else local_folder(locate(shards))
     # All categories are checked before the first is trained: a mistake costs seconds, not hours.
     tasks = []
     for one in categories:
         tars: list[Path] = []
-        if needs_shards(options.source) and shards is not None:
+        if needs_shards(options.source) and made is not None:
             foreign = options.allow_foreign_shards
-            named = shards.is_file()
-            tars = find_shards(shards, None if foreign or named else one.key)
+            named = made.is_file()
+            tars = find_shards(made, None if foreign or named else one.key)
             check_category(tars, one.key, allow_foreign=foreign)
         tasks.append(single(one, tars))
     if multi_class:
         tasks = [together(tasks)]
     plans = []
     for task in tasks:
+        selection.check(options, task)
         document = runfolder.describe(options, task)
         plans.append((task, runfolder.check_claim(runfolder.folder_of(out, task), document)))
     if dry_run:
@@ -177,12 +195,31 @@ def train(
 
 @group.command(epilog=SCORE_EPILOG)
 @click.option("--run", required=True, type=click.Path(path_type=Path), help="Run of `train`.")
-@click.option("--data", required=True, help="Folder in MVTec-AD's layout, or `textures`.")
+@click.option(
+    "--data",
+    required=True,
+    help="Folder, NAME=DIR, list or `textures` (docs/datasets.md).",
+)
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the networks; a faster one is named in the protocol.",
+)
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the score folders as JSON on stdout.")
-def score(run: Path, data: str, category: str, device: str, force: bool, as_json: bool) -> None:
+def score(
+    run: Path,
+    data: str,
+    category: str,
+    device: str,
+    precision: str,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Writes the score maps of test images, for `harness evaluate`."""
     from sia_gen.core.dataset import open_dataset
 
@@ -197,7 +234,7 @@ def score(run: Path, data: str, category: str, device: str, force: bool, as_json
         model_folder(run, one)
     summary = []
     for one in categories:
-        fresh = run_scoring(run, one, device, force=force)
+        fresh = run_scoring(run, one, device, force=force, precision=precision)
         folder = folder_of(run, one) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         print(f"{one.key}: {state}", file=sys.stderr)
@@ -226,6 +263,7 @@ def score(run: Path, data: str, category: str, device: str, force: bool, as_json
     show_default=True,
     help="Share of normal images that may be called anomalous.",
 )
+@click.option("--steps", is_flag=True, help="Draw the model's own steps too, where it shows any.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def predict(
@@ -234,6 +272,7 @@ def predict(
     out: Path,
     image_score: str,
     false_alarms: float,
+    steps: bool,
     device: str,
     as_json: bool,
 ) -> None:
@@ -241,7 +280,9 @@ def predict(
     from detector.predict import TABLE, PredictOptions
     from detector.predict import predict as run_prediction
 
-    options = PredictOptions(image_score=image_score, false_alarms=false_alarms, device=device)
+    options = PredictOptions(
+        image_score=image_score, false_alarms=false_alarms, device=device, steps=steps
+    )
     summary = run_prediction(images, model, out, options)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
@@ -250,6 +291,73 @@ def predict(
         f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
         f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
         f" pictures {out / 'overlays'}",
+        file=sys.stderr,
+    )
+
+
+@group.command(epilog=EXPLAIN_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The dataset it was trained on.")
+@click.option("--category", help="Where the checkpoint is of several categories.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--source", default="cutpaste", show_default=True, help="What makes the pair.")
+@click.option(
+    "--columns",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 32),
+    help="Best and worst channels of each layer.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--json", "as_json", is_flag=True, help="Print losses per layer as JSON on stdout.")
+def explain(
+    checkpoint: Path,
+    data: str,
+    category: str | None,
+    out: Path,
+    source: str,
+    columns: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Draws which channels feature selection kept, and how well they show an anomaly."""
+    from detector.checkpoint import read_facts
+    from detector.explain import explain as run_explanation
+    from sia_gen.core.dataset import open_dataset
+
+    name = category or str(read_facts(checkpoint)["category"]).partition("/")[2]
+    one = open_dataset(data).one(name)
+    facts = run_explanation(
+        checkpoint, one, out, source=source, columns=columns, device_name=device
+    )
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    print(f"pictures: {', '.join(facts['pictures'])}", file=sys.stderr)
+
+
+@group.command(epilog=EXPORT_EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "torch"]),
+    default="onnx",
+    show_default=True,
+    help="ONNX, or torch.export's file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the file's facts as JSON on stdout.")
+def export(checkpoint: Path, out: Path, kind: str, as_json: bool) -> None:
+    """Writes a checkpoint for other runtimes, once its maps there equal those here."""
+    from detector.export import export as run_export
+
+    facts = run_export(checkpoint, out, kind)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    print(
+        f"{out}: scores differ by up to {facts['largest_deviation']:.1e}; input {facts['input']}",
         file=sys.stderr,
     )
 

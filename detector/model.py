@@ -17,7 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from detector.nets.folding import PROBE, folded
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -97,6 +100,30 @@ class Detector(nn.Module):
     def losses(self, stage: str, inputs: Inputs) -> dict[str, Tensor]:
         """Returns the named parts of a stage's loss, each a mean over the batch; the sum counts."""
         raise NotImplementedError
+
+    def inference_form(self) -> Detector:
+        """Turns the network into its faster form for maps alone, in place, and returns it.
+
+        The norms of the backbone are folded into its convolutions; weights lie channels-last.
+        """
+        self.eval().requires_grad_(False)
+        # Noise, since a constant image would hide norms that are folded wrongly.
+        noise = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
+        noise = noise.to(self.backbone.mean.device)
+        self.backbone.net = folded(self.backbone.net, (noise,))
+        return self.to(memory_format=torch.channels_last)
+
+    def check_export(self) -> None:
+        """Raises UserError where the network cannot be had in another runtime."""
+        return
+
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns what lies between images and maps, by name, for pictures; nothing by default.
+
+        Images (B, 3, H, W) in [0, 1] and maps (B, H, W); the last is the "score".
+        """
+        del images_B3HW
+        return {}
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W), higher is more anomalous, for RGB in [0, 1]."""

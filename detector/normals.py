@@ -48,7 +48,7 @@ class NormalImages:
         """Returns where an anomaly may be placed on image `index`, bool (R, R)."""
         mask = self._foregrounds.get(index)
         if mask is None:
-            mask = foreground.estimate(self.image(index), self._rules[index])
+            mask = foreground.estimate(self.image(index), self._rules[index], self.paths[index])
             self._foregrounds[index] = mask
         return mask
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detector import checkpoint, overlay
+from detector import checkpoint, overlay, steps
 from detector import device as devices
 from detector.infer import anomaly_maps
 from detector.scorefile import image_scores
@@ -30,17 +30,41 @@ class PredictOptions:
     image_score: str = "max"
     false_alarms: float = 0.05
     device: str = "auto"
+    steps: bool = False
 
 
 def threshold_of(reference: list[float], false_alarms: float) -> float:
     """Returns the score that at most this share of the reference images exceeds.
 
     It is the ceil((n + 1)(1 - share))-th smallest score (split conformal), or the largest where n
-    is too small for that.
+    is too small for that: see `promised`.
     """
     ordered = sorted(reference)
     rank = int(np.ceil((len(ordered) + 1) * (1 - false_alarms)))
     return ordered[min(rank, len(ordered)) - 1]
+
+
+def promised(images: int, held_out: bool, false_alarms: float) -> float | None:
+    """Returns the false-alarm rate on new normal images that the threshold keeps on average.
+
+    The largest of n held-out scores is exceeded by a new one with probability 1 / (n + 1), so few
+    images cannot promise a low rate. Scores of images that were trained on promise nothing: None.
+    """
+    return max(false_alarms, 1 / (images + 1)) if held_out else None
+
+
+def _threshold_from(images: int, held_out: bool, false_alarms: float) -> str:
+    rate = promised(images, held_out, false_alarms)
+    if rate is None:
+        return (
+            f"{images} training (seen) images at false alarm rate {false_alarms:g}: no promise for"
+            " new ones, train with --holdout for that"
+        )
+    text = f"{images} held-out normal images at false alarm rate {false_alarms:g}"
+    if rate > false_alarms:
+        least = int(np.ceil(1 / false_alarms)) - 1
+        text += f": too few, they promise {rate:.3g} only ({least} are needed)"
+    return text
 
 
 def find_images(source: Path) -> list[Path]:
@@ -68,7 +92,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     if out.exists() and not out.is_dir():
         raise UserError(f"output {out} is a file: give a folder")
     device = devices.choose(options.device)
-    trained = checkpoint.load(model if model.is_dir() else model.parent, device)
+    trained = checkpoint.load(model if model.is_dir() else model.parent, device, fast=True)
     column = f"score_{options.image_score}"
     reference = facts["reference"]
     threshold = threshold_of(reference[column], options.false_alarms)
@@ -89,6 +113,9 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
         picture = overlay.panel(image, map_HW, threshold)
         # The whole name, with its extension: a.png and a.jpg are two images.
         write_bytes(out / "overlays" / f"{name}.png", encode_png(picture, level=6))
+        if options.steps:
+            picture = steps.panel(trained.model, image, device, threshold)
+            write_bytes(out / "steps" / f"{name}.png", encode_png(picture, level=6))
         decision = "anomalous" if score > threshold else "normal"
         rows.append({"path": name, "score": score, "threshold": threshold, "decision": decision})
     table = io.StringIO()
@@ -96,14 +123,14 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(out / TABLE, table.getvalue().encode())
-    kind = "held-out normal" if reference["images"] == "held-out" else "training (seen)"
+    held_out = reference["images"] == "held-out"
     summary = {
         "model": str(facts["category"]),
         "checkpoint_sha256": str(facts["sha256"]),
         "image_score": options.image_score,
         "threshold": threshold,
-        "threshold_from": f"{len(reference[column])} {kind} images at false alarm rate"
-        f" {options.false_alarms:g}",
+        "threshold_from": _threshold_from(len(reference[column]), held_out, options.false_alarms),
+        "false_alarms_promised": promised(len(reference[column]), held_out, options.false_alarms),
         "images": len(rows),
         "anomalous": sum(row["decision"] == "anomalous" for row in rows),
         "predictions": rows,

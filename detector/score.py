@@ -96,7 +96,7 @@ def model_folder(run: Path, category: Category) -> Path:
     return shared
 
 
-def is_scored(folder: Path, category: Category, facts: dict[str, Any]) -> bool:
+def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
@@ -104,12 +104,20 @@ def is_scored(folder: Path, category: Category, facts: dict[str, Any]) -> bool:
     recorded = read_json(path)["protocol"]
     return (
         recorded.get("checkpoint_sha256") == facts["sha256"]
+        and recorded.get("scoring_precision") == precision
         and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
         and recorded.get("code_version") == versions()["sia-gen"]
     )
 
 
-def score(run: Path, category: Category, device_name: str, *, force: bool = False) -> bool:
+def score(
+    run: Path,
+    category: Category,
+    device_name: str,
+    *,
+    force: bool = False,
+    precision: str = "fp32",
+) -> bool:
     """Scores one category's test images; False where that was done before and is left alone."""
     folder = runfolder.folder_of(run, category)
     source = model_folder(run, category)
@@ -118,7 +126,7 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
     if not category.test:
         raise UserError(f"{category.root} has no test images: expected {category.root}/test/...")
-    if not force and is_scored(folder, category, facts):
+    if not force and is_scored(folder, category, facts, precision):
         return False
     import torch
 
@@ -126,14 +134,15 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
     from detector.infer import anomaly_maps
 
     device = devices.choose(device_name)
-    trained = checkpoint.load(source, device)
+    devices.choose_precision(precision, device)
+    trained = checkpoint.load(source, device, fast=True)
     resolution = trained.options.resolution
     maps, seconds = [], 0.0
     for start in range(0, len(category.test), PASS):
         part = category.test[start : start + PASS]
         images = np.stack([read_image(e.path, resolution) for e in part])
         began = time.perf_counter()
-        maps.append(anomaly_maps(trained.model, images, device))
+        maps.append(anomaly_maps(trained.model, images, device, precision))
         seconds += time.perf_counter() - began
     maps_NHW = np.concatenate(maps)
     empty = np.zeros((resolution, resolution), dtype=np.bool_)
@@ -150,6 +159,7 @@ def score(run: Path, category: Category, device_name: str, *, force: bool = Fals
         for example, map_HW in zip(category.test, maps_NHW, strict=True)
     ]
     protocol = protocol_of(facts)
+    protocol["scoring_precision"] = precision
     protocol["run"] = {
         "test_sha256": _hash_test(category),
         "steps": int(facts["step"]),

@@ -22,11 +22,11 @@ from detector.infer import anomaly_maps
 from detector.model import Detector
 from detector.normals import NormalImages
 from detector.options import TrainOptions
-from detector.runfolder import Split
-from detector.source import sources
+from detector.runfolder import Split, split_task
+from detector.source import NONE, sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, read_image, read_mask
+from sia_gen.core.images import Array8, Mask, read_image
 from sia_gen.core.seeds import generator
 
 LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
@@ -66,7 +66,7 @@ def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     values = []
     for one in looked:
         maps = anomaly_maps(model, one.images_NRR3, device)
-        labels = one.masks_NRR.any(axis=(1, 2))
+        labels = np.asarray(one.masks_NRR.any(axis=(1, 2)))
         image = auroc(maps.max(axis=(1, 2)), labels)
         pixel = average_precision(maps.ravel(), one.masks_NRR.ravel())
         values.append((image + pixel) / 2)
@@ -82,6 +82,25 @@ def calibration(splits: list[Split], protocol: str) -> list[Split]:
     if protocol != "held-out":
         return splits
     return [(used, held[1::2]) for used, held in splits]
+
+
+def check(options: TrainOptions, task: Task) -> None:
+    """Raises UserError where a protocol lacks the images to choose by; reads none of them."""
+    for category, (_, held) in zip(task.categories, split_task(task, options.holdout), strict=True):
+        if options.protocol == "held-out" and len(held) < 2:
+            raise UserError(
+                f"{category.root}: protocol held-out needs 2 held-out images, one to choose by and"
+                f" one for the threshold; found {len(held)}: give a larger --holdout"
+            )
+        normal = sum(not e.anomalous for e in category.test)
+        masked = sum(e.anomalous and e.mask is not None for e in category.test)
+        if options.protocol == "best-on-test" and not (normal and masked):
+            raise UserError(
+                f"{category.root}: protocol best-on-test needs normal test images and anomalous"
+                f" ones with masks, found {normal} and {masked}"
+            )
+    if options.protocol == "held-out" and options.source == NONE:
+        raise UserError("protocol held-out needs a source of synthetic anomalies, not none")
 
 
 def looker(
@@ -100,16 +119,9 @@ def looker(
 def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Looked]:
     parts = []
     for category, (_, held) in zip(task.categories, splits, strict=True):
-        if len(held) < 2:
-            raise UserError(
-                f"{category.root}: protocol held-out needs 2 held-out images, one to choose by and"
-                f" one for the threshold; found {len(held)}: give a larger --holdout"
-            )
         parts.append((held[::2], category.foreground if options.foreground else "whole"))
     normals = NormalImages(parts, options.resolution)
     made = sources(options, task, normals, held=True)
-    if not made:
-        raise UserError("protocol held-out needs a source of synthetic anomalies, not none")
     found = []
     for part, method in enumerate(made):
         own = normals.of_part(part)
@@ -136,15 +148,6 @@ def _test(task: Task, part: int, resolution: int) -> Looked:
     # An anomalous image without mask cannot be compared with pixels.
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
     images = [read_image(e.path, resolution) for e in used]
-    masks = [
-        read_mask(e.mask, resolution) if e.mask else np.zeros((resolution,) * 2, dtype=np.bool_)
-        for e in used
-    ]
-    found = Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))
-    labels = [bool(mask.any()) for mask in masks]
-    if len(set(labels)) < 2:
-        raise UserError(
-            f"{category.root}: protocol best-on-test needs normal test images and masked anomalous"
-            f" ones, found {labels.count(False)} and {labels.count(True)}"
-        )
-    return found
+    drawn = [e.read_mask(resolution) for e in used]
+    masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
+    return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

@@ -100,7 +100,9 @@ def identity(options: TrainOptions) -> dict[str, Any]:
     found = {}
     for name, own in options.methods.items():
         found[name] = dict(own)
-        if own.get("textures"):
+        if own.get("textures") == "":
+            raise UserError(f"source {name} needs a folder of textures: give --textures DIR")
+        if "textures" in own:
             found[name]["textures"] = _hash_listing(Path(str(own["textures"])))
     return found
 

@@ -6,6 +6,7 @@ a training killed at any moment and started again ends with the weights of an un
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from detector.loop import Loop
 from detector.model import Detector, TrainingSet
 from detector.normals import NormalImages
 from detector.options import TrainOptions, model_options
-from detector.selection import calibration, looker
+from detector.selection import calibration, check, looker
 from detector.source import sources
 from detector.task import Task
 from sia_gen.core.errors import UserError
@@ -73,6 +74,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     A finished one is read back; one that was killed goes on where its last state stands.
     """
     folder = runfolder.folder_of(run, task)
+    check(options, task)
     document = runfolder.describe(options, task)
     if runfolder.check_claim(folder, document) == "finished":
         return checkpoint.read_facts(folder)
@@ -97,7 +99,8 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
                 if held
                 else ("training", tuple(p for used, _ in splits for p in used))
             )
-            scores = score_images(model, paths, options.resolution, accelerator.device)
+            judge = copy.deepcopy(model).inference_form()
+            scores = score_images(judge, paths, options.resolution, accelerator.device)
             facts |= {
                 "options": dataclasses.asdict(options),
                 "category": task.key,
@@ -144,7 +147,8 @@ def _fit(
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
-    model.to(device)
+    # Images arrive as height x width x channels: kernels for that layout are the fast ones.
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
     loop = Loop(options, task.key, batches, model, folder, accelerator, look)
     if state is None:

@@ -27,7 +27,7 @@ data_option = click.option(
     default="textures",
     show_default=True,
     metavar="DIR",
-    help="Folder in MVTec-AD's layout, or the embedded dataset textures.",
+    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
 )
 category_option = click.option(
     "--category",

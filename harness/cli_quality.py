@@ -41,9 +41,8 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 @click.option(
     "--shards",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run folder of sia-gen, or a tar.",
+    help="Run of sia-gen: a folder, a tar, or an address (copied first).",
 )
 @data_option
 @category_option
@@ -66,7 +65,7 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 @results_option
 @json_option
 def quality(
-    shards: Path,
+    shards: str,
     data: str,
     category: str,
     features: tuple[str, ...],
@@ -86,9 +85,11 @@ def quality(
     from harness import quality as room
     from harness import tables
     from harness.leaderboard import build
+    from sia_gen.core.mirror import local_folder
+    from sia_gen.core.objects import locate
 
     options = room.Options(image_size=image_size, source=source, limit=limit)
-    found = room.run(shards, data, category, networks, out, options, tell)
+    found = room.run(local_folder(locate(shards)), data, category, networks, out, options, tell)
     if as_json:
         print_json(found)
     else:

@@ -32,7 +32,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
     default="textures",
     show_default=True,
     metavar="DIR",
-    help="Dataset: a folder in MVTec-AD's layout, or the embedded dataset textures.",
+    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
 )
 @click.option(
     "--budget",

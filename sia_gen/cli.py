@@ -25,6 +25,10 @@ COMMANDS = {
         target="sia_gen.cli_preview:preview",
         help="Draw a contact sheet: normal images beside rising strengths.",
     ),
+    "probe": LazyCommand(
+        target="sia_gen.cli_probe:probe",
+        help="Measure images/s by batch size, before a long run.",
+    ),
     "plan": LazyCommand(
         target="sia_gen.cli_run:plan",
         help="Show what a run would make, and write nothing.",
@@ -48,6 +52,14 @@ COMMANDS = {
     "repair": LazyCommand(
         target="sia_gen.cli_check:repair",
         help="Make again exactly what verify condemns.",
+    ),
+    "retry": LazyCommand(
+        target="sia_gen.cli_check:retry",
+        help="Make the shards that were given up once more.",
+    ),
+    "pack": LazyCommand(
+        target="sia_gen.cli_pack:pack",
+        help="Turn an existing folder of images into the same shards.",
     ),
 }
 

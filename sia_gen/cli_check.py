@@ -1,4 +1,4 @@
-"""`sia-gen status`, `verify` and `repair`: what is known of a run folder, and its mending."""
+"""`sia-gen status`, `verify`, `repair` and `retry`: what is known of a run folder, its mending."""
 
 from __future__ import annotations
 
@@ -103,3 +103,37 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
     )
     for name in figures["foreign"]:
         print(f"{run}: {name} is not in the plan and was left alone", file=sys.stderr)
+
+
+@click.command(
+    "retry",
+    short_help="Make the shards that were given up once more.",
+    epilog="""\b
+Example:
+  sia-gen retry runs/first --deadline 7200
+Exit code 3 when some fail again.
+""",
+)
+@click.argument("run")
+@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
+@how
+@as_json
+def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
+    """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
+    from sia_gen.repair import retry as again
+    from sia_gen.run import StoppedRunError
+    from sia_gen.status import require_run
+
+    path = require_run(run)
+    try:
+        figures = again(path, execution_options(values), data=data, model=model)
+    except StoppedRunError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+    if values["as_json"]:
+        print(json.dumps(figures, indent=2))
+        return
+    missing = figures["shards_missing"]
+    rest = f"; {missing} shards are missing: `sia-gen run` makes them" if missing else ""
+    print(f"{run}: {len(figures['retried'])} failed shards tried again{rest}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`sia-gen import`: a public ADM checkpoint as a model folder."""
+"""`sia-gen import`: a public ADM checkpoint as a model folder, or as a guiding classifier."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ EPILOG = """\b
 Examples:
   sia-gen import 256x256_diffusion.pt --dataset textures --out runs/adm-init
   sia-gen import bottle_cable.pt --dataset mine --classes bottle,cable --out runs/imported
+  sia-gen import classifier.pt --dataset mine --classes bottle,cable --out runs/classifier
 """
 
 
@@ -47,8 +48,9 @@ def import_checkpoint(
 ) -> None:
     """Import an ADM checkpoint (OpenAI's or the RealNet authors') as a model folder.
 
-    Every weight must fit; only the class embedding is made anew where the number of classes
-    differs. No code of a checkpoint is ever run.
+    A guidance classifier, told by its attention pooling, becomes a folder for --guidance of run
+    and preview. Every weight must fit; only a model's class embedding is made anew where the number
+    of classes differs. No code of a checkpoint is ever run.
     """
     names = _class_names(dataset, classes)
     from sia_gen.diffusion.importing import import_adm

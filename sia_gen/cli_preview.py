@@ -62,6 +62,19 @@ Example:
     show_default=True,
     help="Precision of the network.",
 )
+@click.option(
+    "--guidance",
+    default="",
+    metavar="DIR",
+    help="Classifier folder of `sia-gen import`: steers images to their category.  [off]",
+)
+@click.option(
+    "--guidance-scale",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Weight of the classifier's gradient.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
     "--methods",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from sia_gen.options import EXECUTORS, PRECISIONS, SAMPLERS, ExecutionOptions, RunOptions
+from sia_gen.options import ENCODE, EXECUTORS, PRECISIONS, SAMPLERS, ExecutionOptions, RunOptions
 
 Command = Callable[..., None]
 
@@ -30,7 +31,7 @@ what = _options(
         default="runs/sia",
         show_default=True,
         metavar="DIR",
-        help="Run folder; new, or to be resumed.",
+        help="Run folder or s3://BUCKET/PREFIX; new, or to be resumed.",
     ),
     click.option(
         "--per-category",
@@ -45,7 +46,7 @@ what = _options(
         default="textures",
         show_default=True,
         metavar="DIR",
-        help="Folder in MVTec-AD's layout, or the embedded dataset textures.",
+        help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
     ),
     click.option(
         "--categories",
@@ -108,6 +109,31 @@ what = _options(
         help="Precision of the network; auto takes what the device is fast in.",
     ),
     click.option(
+        "--encode",
+        type=click.Choice(ENCODE),
+        default="png",
+        show_default=True,
+        help="png, webp: lossless; realnet: cut off and JPEG 75, as the authors' archives.",
+    ),
+    click.option(
+        "--guidance",
+        default="",
+        metavar="DIR",
+        help="Classifier folder of `sia-gen import`: steers images to their category.  [off]",
+    ),
+    click.option(
+        "--guidance-scale",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Weight of the classifier's gradient.",
+    ),
+    click.option(
+        "--compile",
+        is_flag=True,
+        help="Compile the network (and record CUDA graphs): minutes before the first image.",
+    ),
+    click.option(
         "--force", is_flag=True, help="Generate from a model that has not passed its health check."
     ),
 )
@@ -146,6 +172,26 @@ how = _options(
         metavar="SECONDS",
         help="A worker without a new batch for so long is killed (Ray only).",
     ),
+    click.option(
+        "--wait",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Start though no worker fits yet: how long an autoscaling cluster may take.",
+    ),
+    click.option(
+        "--join", is_flag=True, help="Share the work with the drivers that are at it already."
+    ),
+)
+
+estimates = _options(
+    click.option(
+        "--rate", type=float, metavar="N", help="Images a second of all workers, for the time."
+    ),
+    click.option(
+        "--warm-up", is_flag=True, help="Load the model here and measure rate, size and memory."
+    ),
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
@@ -164,18 +210,43 @@ def execution_options(values: dict[str, Any]) -> ExecutionOptions:
     return ExecutionOptions(**{name: values[name] for name in names})
 
 
-def _show_plan(values: dict[str, Any], rate: float | None) -> None:
+def _memory(figures: dict[str, Any]) -> str:
+    from sia_gen.run import readable_size
+
+    known = figures["memory_per_worker"]
+    if known is None:
+        return "unknown; --warm-up measures it"
+    gpu = f", {readable_size(known['gpu'])} of the GPU's" if known["gpu"] else ""
+    return f"{readable_size(known['host'])} a worker{gpu}"
+
+
+def _show_plan(values: dict[str, Any]) -> None:
     from sia_gen.core.errors import UserError
     from sia_gen.progress import duration
     from sia_gen.run import describe_plan, prepare, readable_size
 
-    if rate is not None and not rate > 0:
+    rate, workers = values.get("rate"), values.get("workers")
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UserError(f"--rate {rate}: expected images a second, above 0")
-    figures = describe_plan(prepare(run_options(values)), rate=rate)
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: expected at least 1")
+    figures = describe_plan(
+        prepare(run_options(values)),
+        rate=rate,
+        workers=workers or 1,
+        warm_up=bool(values.get("warm_up")),
+        device=values.get("device", "auto"),
+    )
     if values["as_json"]:
         print(json.dumps(figures, indent=2))
         return
     recipe = figures["recipe"]
+    time = "unknown; --rate tells it, --warm-up measures it"
+    if figures["seconds_estimated"] is not None:
+        time = (
+            f"{duration(figures['seconds_estimated'])} at {figures['images_per_second']:.3g}"
+            f" images/s ({figures['rate_measured_on']}; {figures['workers']} workers)"
+        )
     lines = [
         f"{figures['out']}: {'resumes a run' if figures['resumes'] else 'a new run'}",
         f"  categories {', '.join(recipe['categories'])}",
@@ -185,10 +256,11 @@ def _show_plan(values: dict[str, Any], rate: float | None) -> None:
         f"  images     {figures['images_to_do']} to make of {figures['images']}",
         f"  shards     {figures['shards_to_do']} to make of {figures['shards']}",
         f"  disk       about {readable_size(figures['bytes_to_do_estimated'])}, at most"
-        f" {readable_size(figures['bytes_to_do_at_most'])}",
+        f" {readable_size(figures['bytes_to_do_at_most'])} ({recipe['format']}; measured on"
+        f" {figures['bytes_measured_on']})",
+        f"  time       {time}",
+        f"  memory     {_memory(figures)}",
     ]
-    if figures["seconds_estimated"] is not None:
-        lines.append(f"  time       {duration(figures['seconds_estimated'])} at {rate:g} images/s")
     print("\n".join(lines))
 
 
@@ -209,11 +281,14 @@ DIR/shards/<dataset>/<category>/. The same command again skips what is done.
 @what
 @how
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop (`sia-gen plan`).")
+@estimates
 @as_json
 def run(**values: Any) -> None:
     """Generate synthetic anomalies with SDAS, as shards; the same command again resumes."""
+    if not values["dry_run"] and (values["rate"] is not None or values["warm_up"]):
+        raise click.UsageError("--rate and --warm-up need --dry-run: they are of the plan")
     if values["dry_run"]:
-        _show_plan(values, None)
+        _show_plan(values)
         return
     from sia_gen.run import StoppedRunError
     from sia_gen.run import run as generate
@@ -235,11 +310,14 @@ def run(**values: Any) -> None:
     epilog="""\b
 Example:
   sia-gen plan --per-category 10000 --out runs/first --rate 8.5
+  sia-gen plan --per-category 10000 --out s3://bucket/sia --warm-up --workers 8
 """,
 )
 @what
-@click.option("--rate", type=float, help="Images a second, for an estimate of the time.")
+@click.option("--workers", type=int, help="Workers that share the measured time.  [default: 1]")
+@click.option("--device", default="auto", show_default=True, help="Where to warm up.")
+@estimates
 @as_json
-def plan(rate: float | None, **values: Any) -> None:
+def plan(**values: Any) -> None:
     """Show what `sia-gen run` with the same options would make, and write nothing."""
-    _show_plan(values, rate)
+    _show_plan(values)

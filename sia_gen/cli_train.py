@@ -16,7 +16,7 @@ Examples:
   sia-gen train --data photos/ --out runs/model
   sia-gen train --recipe textures-64 --out runs/textures-64
   sia-gen train --data mvtec-ad/ --preset adm-256 --resolution 256 --batch-size 5 --out runs/adm
-  accelerate launch -m sia_gen.cli train --data photos/ --out runs/model
+  torchrun --nproc-per-node 4 -m sia_gen.cli train --data photos/ --out runs/model
 """
 
 
@@ -38,7 +38,7 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--data", help="Dataset: a folder in MVTec-AD's layout, or `textures`.")
+@click.option("--data", help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).")
 @click.option("--categories", help="Names or globs, separated by commas; default all.")
 @click.option("--out", required=True, help="Folder of the run; the model comes to OUT/model.")
 @click.option("--recipe", help="Named options from manifests/recipes, or a YAML file.")
@@ -62,7 +62,7 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=None)
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints; default 500.")
 @click.option("--keep", type=int, help="Checkpoints kept; default 2.")
-@click.option("--sample-every", type=int, help="Steps between sample grids; 0 for none.")
+@click.option("--sample-every", type=int, help="Steps between looks: sample grid, health; 0: none.")
 @click.option("--health-images", type=int, help="s = 0 samples a category for the health check.")
 @click.option(
     "--save-precision", help="Precision of the saved weights: fp32 (default), fp16, bf16."

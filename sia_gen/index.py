@@ -1,27 +1,48 @@
-"""Index files of a run: its own list of shards, and those that other loaders read."""
+"""Index files of a run: its own list of shards, and those that other loaders read.
+
+Their content depends on the shards alone, so that a resumed run's files equal an uninterrupted
+one's.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from sia_gen.core.files import write_json
+from sia_gen.core.objects import Location
 from sia_gen.core.shards import read_record
-from sia_gen.plan import Recipe, specs
+from sia_gen.spec import Spec
+
+BINS = 20  # of the histogram of strengths
 
 
-def write(run: Path, recipe: Recipe) -> int:
-    """Writes index.json, wids.json and sizes.json over the finished shards; returns their number.
+@dataclass
+class Finished:
+    """What the finished shards of a run hold, gathered in one pass over their records."""
 
-    The content depends on the shards alone, so that a resumed run's files equal an uninterrupted
-    one's.
-    """
-    planned = specs(recipe)
-    entries, wids, sizes = [], [], {}
-    for spec in planned:
-        record = read_record(run / spec.file)
-        if record is None or record.get("spec_hash") != spec.spec_hash:
-            continue
-        entries.append(
+    planned: int
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    wids: list[dict[str, Any]] = field(default_factory=list)
+    images: Counter[str] = field(default_factory=Counter)  # by category
+    strengths: Counter[int] = field(default_factory=Counter)  # by bin
+    first: dict[str, tuple[str, list[list[int]]]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no shard is missing."""
+        return len(self.shards) == self.planned
+
+    @property
+    def bytes(self) -> int:
+        """The size of all shards."""
+        return sum(int(shard["bytes"]) for shard in self.shards)
+
+    def add(self, spec: Spec, record: dict[str, Any]) -> None:
+        """Counts a finished shard."""
+        self.shards.append(
             {
                 "file": spec.file,
                 "category": spec.key,
@@ -32,7 +53,7 @@ def write(run: Path, recipe: Recipe) -> int:
                 "sha256": record["sha256"],
             }
         )
-        wids.append(
+        self.wids.append(
             {
                 "url": spec.file,
                 "nsamples": record["images"],
@@ -40,18 +61,46 @@ def write(run: Path, recipe: Recipe) -> int:
                 "md5sum": record["md5"],
             }
         )
-        sizes[spec.file] = record["images"]
+        self.images[spec.key] += record["images"]
+        drawn = record["spec"]
+        for sample in record["samples"] if "s_low" in drawn else ():
+            where = strength_bin(sample["strength"], drawn["s_low"], drawn["s_high"])
+            self.strengths[where] += 1
+        # Images of the first shard stand for their category on the contact sheet.
+        if spec.shard == 0 and record.get("offsets"):
+            self.first[spec.key] = (spec.file, record["offsets"])
+
+
+def strength_bin(strength: float, low: float, high: float) -> int:
+    """Returns the bin of a strength, 0 to BINS - 1."""
+    if high <= low:
+        return 0
+    return min(BINS - 1, max(0, int((strength - low) / (high - low) * BINS)))
+
+
+def gather(run: Location, planned: Sequence[Spec]) -> Finished:
+    """Reads the records of a run's finished shards, one after another."""
+    finished = Finished(planned=len(planned))
+    for spec in planned:
+        record = read_record(run / spec.file)
+        if record is not None and record.get("spec_hash") == spec.spec_hash:
+            finished.add(spec, record)
+    return finished
+
+
+def write(run: Location, recipe: dict[str, Any], finished: Finished) -> None:
+    """Writes index.json, wids.json and sizes.json over the finished shards."""
     index = {
         "schema": 1,
-        "complete": len(entries) == len(planned),
-        "images": sum(sizes.values()),
-        "recipe": recipe.to_json(),
-        "shards": entries,
+        "complete": finished.complete,
+        "images": finished.images.total(),
+        "recipe": recipe,
+        "shards": finished.shards,
     }
     write_json(run / "index.json", index)
     write_json(
         run / "wids.json",
-        {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": wids},
+        {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": finished.wids},
     )
+    sizes = {shard["file"]: shard["images"] for shard in finished.shards}
     write_json(run / "sizes.json", sizes)
-    return len(entries)

@@ -14,12 +14,21 @@ from sia_gen.core.errors import UserError
 SAMPLERS = ("iddpm", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
+ENCODE = ("png", "webp", "realnet")
 MAX_IMAGES = 100_000_000  # a category: image indices have eight digits
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
+
+
+def require_guidance_scale(scale: float) -> None:
+    """Raises UserError for a scale that guides nowhere."""
+    _require(
+        math.isfinite(scale) and scale > 0,
+        f"--guidance-scale {scale}: expected a number above 0; without --guidance there is none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,10 @@ class RunOptions:
     steps: int = 20
     sampler: str = "iddpm"
     precision: str = "auto"
+    encode: str = "png"
+    guidance: str = ""
+    guidance_scale: float = 1.0
+    compile: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -59,8 +72,13 @@ class RunOptions:
             flag = "--" + name.replace("_", "-")
             _require(value >= 1, f"{flag} {value}: expected at least 1")
             _require(value <= MAX_IMAGES, f"{flag} {value}: expected at most {MAX_IMAGES}")
+        require_guidance_scale(self.guidance_scale)
         _require(0 <= self.seed < 2**63, f"--seed {self.seed}: expected 0 <= seed < 2**63")
-        for name, known in (("sampler", SAMPLERS), ("precision", PRECISIONS)):
+        for name, known in (
+            ("sampler", SAMPLERS),
+            ("precision", PRECISIONS),
+            ("encode", ENCODE),
+        ):
             value = getattr(self, name)
             _require(value in known, f"--{name} {value!r}: expected one of {', '.join(known)}")
 
@@ -78,6 +96,8 @@ class ExecutionOptions:
     attempts: int = 3
     deadline: float = 1800.0
     start_timeout: float = 300.0
+    wait: float = 0.0  # further seconds in which an autoscaling cluster may make room
+    join: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values that no executor could use, and Ray's options without Ray."""
@@ -106,6 +126,14 @@ class ExecutionOptions:
             f"--num-cpus {self.num_cpus}: a worker needs more than 0",
         )
         _require(self.attempts >= 1, f"--attempts {self.attempts}: expected at least 1")
+        _require(
+            math.isfinite(self.wait) and self.wait >= 0,
+            f"--wait {self.wait}: expected seconds of at least 0",
+        )
+        _require(
+            not self.wait or self.address is not None,
+            f"--wait {self.wait:g} needs --address: the cluster that is started here does not grow",
+        )
         for name in ("deadline", "start_timeout"):
             value = getattr(self, name)
             flag = "--" + name.replace("_", "-")

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.objects import Location
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import image_seed, image_strength
 from sia_gen.core.shards import is_done, record_path
+from sia_gen.spec import Spec
+
+S = TypeVar("S", bound=Spec)
 
 METHOD = "sdas-1"  # raise the number when the same options would give other pixels
-FORMAT = "png-1"  # PNG at zlib level 1
 MAX_SHARDS = 1_000_000
-# What a PNG of a photograph takes at the very least, as a share of its raw pixels.
-LEAST_BYTES, USUAL_BYTES = 0.25, 0.75
+# What an image takes at the very least, as a share of its raw pixels.
+LEAST_BYTES = {"png-1": 0.25, "webp-1": 0.2, "realnet-1": 0.02}
+PARALLEL = 16  # requests at a time to an object store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,11 @@ class Recipe:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str = ""  # of the classifier's weights; empty without guidance
+    guidance_scale: float = 0.0
+    compile: bool = False
     method: str = METHOD
-    format: str = FORMAT
+    format: str = "png-1"
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Recipe:
@@ -62,11 +70,6 @@ class Recipe:
     def images(self) -> int:
         """The number of images of the whole run."""
         return self.per_category * len(self.categories)
-
-    @property
-    def raw_bytes(self) -> int:
-        """The size of the run's uncompressed pixels, in bytes."""
-        return self.images * 3 * self.resolution**2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +91,9 @@ class ShardSpec:
     precision: str
     checkpoint_sha256: str
     resolution: int
+    guidance_sha256: str
+    guidance_scale: float
+    compile: bool
     method: str
     format: str
 
@@ -131,7 +137,23 @@ class ShardSpec:
 
     def sample_key(self, index: int) -> str:
         """Returns an image's key in the tar: no dots, ASCII and short, as tar readers need."""
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.category)[:60]}-{index:08}"
+        return sample_key(self.category, index)
+
+    @property
+    def side(self) -> int:
+        """The side of the images, in pixels."""
+        return self.resolution
+
+    def expects(self, position: int) -> dict[str, Any]:
+        """Returns what the metadata of an image of this shard must say."""
+        index = self.first + position
+        seed = self.image_seed(index)
+        return {"index": index, "seed": seed, "strength": self.strength(seed)}
+
+
+def sample_key(category: str, index: int) -> str:
+    """Returns the key of an image of a category: no dots, ASCII and short, as tar readers need."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', category)[:60]}-{index:08}"
 
 
 def specs(recipe: Recipe) -> list[ShardSpec]:
@@ -165,15 +187,23 @@ def specs(recipe: Recipe) -> list[ShardSpec]:
     ]
 
 
-def remaining(planned: Iterable[ShardSpec], run: Path) -> list[ShardSpec]:
+def remaining(planned: Iterable[S], run: Location) -> list[S]:
     """Returns the shards whose record is absent, torn, or made to another specification."""
-    return [
-        spec
-        for spec in planned
+
+    def missing(spec: S) -> bool:
         # Asked first, for it is a hundred times cheaper than a specification's hash.
-        if not record_path(run / spec.file).is_file()
-        or not is_done(run / spec.file, spec.spec_hash)
-    ]
+        return not record_path(run / spec.file).is_file() or not is_done(
+            run / spec.file, spec.spec_hash
+        )
+
+    if isinstance(run, Path):
+        return [spec for spec in planned if missing(spec)]
+    listed = list(planned)
+    records = {str(path) for path in (run / "shards").rglob("*.json")}
+    there = [spec for spec in listed if str(record_path(run / spec.file)) in records]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        done = {s.file for s, gone in zip(there, pool.map(missing, there), strict=True) if not gone}
+    return [spec for spec in listed if spec.file not in done]
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

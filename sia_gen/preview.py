@@ -19,6 +19,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.files import write_bytes
 from sia_gen.core.images import Array8, encode_png, grid, read_image
 from sia_gen.core.seeds import image_seed
+from sia_gen.options import require_guidance_scale
 
 GAP = 2
 MARGIN = 6  # pixels around a label
@@ -41,6 +42,8 @@ class PreviewOptions:
     sampler: str = "iddpm"
     precision: str = "auto"
     device: str = "auto"
+    guidance: str = ""
+    guidance_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuses values that make no sheet, by their names."""
@@ -48,6 +51,7 @@ class PreviewOptions:
             raise UserError(f"--columns {self.columns}: expected 1 to 100")
         if not 1 <= self.scale <= 16:
             raise UserError(f"--scale {self.scale}: expected 1 to 16")
+        require_guidance_scale(self.guidance_scale)
         if not self.strengths:
             raise UserError("--strengths is empty: give numbers such as 0,0.1,0.2")
         for strength in self.strengths:
@@ -119,6 +123,7 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
     model = source.locate(options.model)
     facts = source.describe(model)
     source.require_classes(options.model, facts, [category.name for category in categories])
+    guidance = source.describe_guidance(options.guidance, options.model, facts)
     # Normal images first: a broken file is told before the model is loaded.
     normal = {c.name: _normal(c, options.columns, facts.resolution) for c in categories}
     if facts.health.get("passed") is not True:
@@ -129,6 +134,8 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
         precision=options.precision,
         steps=options.steps,
         sampler=options.sampler,
+        guidance=options.guidance,
+        guidance_scale=options.guidance_scale,
     )
     blocks = []
     for category in categories:
@@ -140,6 +147,8 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
         blocks.append((category.key, rows))
         say(f"{category.key}: {len(seeds) * len(options.strengths)} images")
     title = f"{options.model}, {options.sampler}, {options.steps} steps, seed {options.seed}"
+    if guidance:
+        title += f", guided by {options.guidance} at {options.guidance_scale:g}"
     blocks = [(f"{name}   ({title})", rows) for name, rows in blocks]
     write_bytes(out, encode_png(sheet(blocks, options.scale), 6))
     return out

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sia_gen.core.files import write_json
+from sia_gen.core.objects import Location
 from sia_gen.executors.contract import Event
+from sia_gen.lock import DRIVERS
 
 NAME = "progress.json"
 FILE_EVERY = 5.0  # seconds
+FILE_EVERY_IN_STORES = 20.0  # every write is a paid request
 LINE_EVERY = 0.25
 
 
@@ -28,8 +31,19 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows the events of an executor."""
 
-    def __init__(self, run: Path, *, images: int, done: int, shards: int, done_shards: int) -> None:
+    def __init__(
+        self,
+        run: Location,
+        *,
+        images: int,
+        done: int,
+        shards: int,
+        done_shards: int,
+        token: str | None = None,
+    ) -> None:
         self._run, self._images, self._shards = run, images, shards
+        self._name = NAME if token is None else f"{DRIVERS}/{token}.{NAME}"
+        self._every = FILE_EVERY if isinstance(run, Path) else FILE_EVERY_IN_STORES
         self._done, self._done_shards = done, done_shards
         self._made = 0  # by this process, in finished shards
         self._unfinished = 0
@@ -51,7 +65,7 @@ class Progress:
             self._say(f"worker: {event.message}")
         elif event.kind == "progress":
             self._unfinished = event.images
-        elif event.kind == "done":
+        elif event.kind in {"done", "elsewhere"}:
             self._finish(event)
         elif event.kind == "retry":
             self._retries += 1
@@ -85,9 +99,14 @@ class Progress:
         return (self._images - now) / self.rate if self.rate > 0 else None
 
     def _finish(self, event: Event) -> None:
-        self._unfinished = max(0, self._unfinished - event.images)
-        self._done, self._made = self._done + event.images, self._made + event.images
+        self._done += event.images
         self._done_shards += 1
+        if event.kind == "elsewhere":
+            if not self._terminal:
+                self._say(f"[{self._done_shards}/{self._shards}] {event.shard}: by another driver")
+            return
+        self._unfinished = max(0, self._unfinished - event.images)
+        self._made += event.images
         if self._terminal:
             return
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
@@ -130,7 +149,7 @@ class Progress:
 
     def _file(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        if not force and now - self._last_file < FILE_EVERY:
+        if not force and now - self._last_file < self._every:
             return
         self._last_file = now
         left = self.left
@@ -147,4 +166,4 @@ class Progress:
             "seconds": round(now - self._started, 1),
             "workers": self._workers,
         }
-        write_json(self._run / NAME, content)
+        write_json(self._run / self._name, content)

@@ -8,21 +8,26 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sia_gen import index, lock, run_folder, source
-from sia_gen.core.dataset import Category, open_dataset
+from sia_gen import card, claims, index, lock, normals, run_folder, source
+from sia_gen.core.encoding import find_encoding
 from sia_gen.core.errors import IncompleteError, UserError
-from sia_gen.core.images import read_size
+from sia_gen.core.objects import Location, ObjectPath, require_conditional_put
 from sia_gen.core.provenance import versions
 from sia_gen.executors.contract import Event, Executor, Summary
+from sia_gen.health import Levels
 from sia_gen.options import ExecutionOptions, RunOptions
-from sia_gen.plan import LEAST_BYTES, USUAL_BYTES, Recipe, ShardSpec, remaining, specs
+from sia_gen.plan import ShardSpec, remaining
+from sia_gen.prepare import Prepared, describe_plan, prepare, readable_size
 from sia_gen.progress import Progress
 from sia_gen.signals import StopFlag
 from sia_gen.worker import WorkerConfig
+
+__all__ = ["StoppedRunError", "describe_plan", "prepare", "readable_size", "run"]
 
 
 class StoppedRunError(Exception):
@@ -31,125 +36,6 @@ class StoppedRunError(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A run that was checked and may start; nothing is written yet."""
-
-    out: Path
-    recipe: Recipe
-    model: str  # located
-    facts: dict[str, Any]  # for run.json, beside the recipe
-    planned: list[ShardSpec]
-    missing: list[ShardSpec]
-    exists: bool
-
-
-def readable_size(size: int) -> str:
-    """Returns a number of bytes as text, such as 12.3 MiB."""
-    value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-
-
-def _check_images(categories: tuple[Category, ...]) -> None:
-    for category in categories:
-        for path in category.train:
-            read_size(path)
-
-
-def _require_space(out: Path, recipe: Recipe, missing: list[ShardSpec]) -> None:
-    """Refuses a run that cannot fit: its images at the best compression are more than is free."""
-    folder = out
-    while not folder.exists():
-        folder = folder.parent
-    images = sum(spec.count for spec in missing)
-    needed = int(images * 3 * recipe.resolution**2 * LEAST_BYTES)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        message = (
-            f"output {out}: {images} images need at least {readable_size(needed)}, but only"
-            f" {readable_size(free)} are free in {folder}: free space, or give another --out"
-        )
-        raise UserError(message)
-
-
-def prepare(options: RunOptions) -> Prepared:
-    """Returns a checked run; UserError names what is wrong with options, data, model or output."""
-    out = run_folder.check_output(options.out)
-    dataset = open_dataset(options.data)
-    categories = dataset.select(options.categories)
-    for root in dataset.roots:
-        run_folder.require_apart(out, root)
-    _check_images(categories)
-    model = source.locate(options.model)
-    facts = source.describe(model)
-    source.require_classes(options.model, facts, [category.name for category in categories])
-    several = dataset.layout == "set"
-    names = tuple(category.key if several else category.name for category in categories)
-    source.require_health(options.model, facts, force=options.force)
-    recipe = Recipe(
-        dataset=dataset.name,
-        categories=names,
-        per_category=options.per_category,
-        s_low=options.s_low,
-        s_high=options.s_high,
-        seed=options.seed,
-        shard_size=options.shard_size,
-        batch_size=options.batch_size,
-        threads=options.threads,
-        steps=options.steps,
-        sampler=options.sampler,
-        precision=options.precision,
-        checkpoint_sha256=facts.checkpoint_sha256,
-        resolution=facts.resolution,
-    )
-    planned = specs(recipe)
-    exists = run_folder.require_same(out, recipe)
-    missing = remaining(planned, out) if exists else planned
-    _require_space(out, recipe, missing)
-    return Prepared(
-        out=out,
-        recipe=recipe,
-        model=model,
-        facts={
-            "options": asdict(options),
-            "data": dataset.origin,
-            "model": {
-                "name": options.model,
-                "located": model,
-                "checkpoint_sha256": facts.checkpoint_sha256,
-                "health": facts.health,
-                "forced": options.force,
-            },
-        },
-        planned=planned,
-        missing=missing,
-        exists=exists,
-    )
-
-
-def describe_plan(prepared: Prepared, *, rate: float | None = None) -> dict[str, Any]:
-    """Returns the plan's figures as a JSON object; `rate` in images a second gives the time."""
-    missing = sum(spec.count for spec in prepared.missing)
-    per_image = 3 * prepared.recipe.resolution**2
-    return {
-        "out": str(prepared.out),
-        "recipe": prepared.recipe.to_json(),
-        "model": prepared.facts["model"],
-        "resumes": prepared.exists,
-        "images": prepared.recipe.images,
-        "images_to_do": missing,
-        "shards": len(prepared.planned),
-        "shards_to_do": len(prepared.missing),
-        "bytes_to_do_estimated": int(missing * per_image * USUAL_BYTES),
-        "bytes_to_do_at_most": missing * (per_image + 3072),
-        "seconds_estimated": round(missing / rate, 1) if rate else None,
-    }
 
 
 def make_executor(config: WorkerConfig, execution: ExecutionOptions) -> Executor:
@@ -167,48 +53,94 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _brightness(prepared: Prepared) -> dict[str, Levels]:
+    """Returns how bright the normal images are; what the run folder says of it stays."""
+    stored = run_folder.read(prepared.out).get("normals") if prepared.exists else None
+    if isinstance(stored, dict):
+        return {name: Levels(**level) for name, level in stored.items()}
+    if not source.resembles_normals(prepared.model):
+        return {}
+    side = prepared.recipe.resolution
+    return {category.key: normals.levels(category, side) for category in prepared.categories}
+
+
+def _make_folder(out: Location) -> None:
+    if isinstance(out, ObjectPath):
+        require_conditional_put(out)
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output {out} cannot be made: {error.strerror or error}") from error
+
+
 def run(
     options: RunOptions,
     execution: ExecutionOptions,
     *,
     executor: Callable[[WorkerConfig, ExecutionOptions], Executor] = make_executor,
+    only: frozenset[str] | None = None,
 ) -> dict[str, Any]:
     """Runs or resumes a generation and returns its closing figures as a JSON object.
 
-    Raises IncompleteError when shards failed, StoppedRunError after a signal, LockedError while
-    another run holds the folder, UserError for anything else that the user can mend.
+    `only` names the shards to be made, where not all that are missing. Raises IncompleteError when
+    shards failed, StoppedRunError after a signal, LockedError while another run holds the folder,
+    UserError for anything else that the user can mend.
     """
     prepared = prepare(options)
     out, recipe = prepared.out, prepared.recipe
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output {out} cannot be made: {error.strerror or error}") from error
-    with lock.hold(out) as token:
+    brightness = _brightness(prepared)
+    _make_folder(out)
+    with lock.hold(out, join=execution.join) as token:
         # Asked again under the lock: another run may have begun or ended since.
         if not run_folder.require_same(out, recipe):
-            made_by = {"execution": asdict(execution), "versions": versions("torch", "ray")}
-            run_folder.write(out, recipe, **prepared.facts, **made_by)
+            run_folder.write(
+                out,
+                recipe,
+                **prepared.facts,
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                normals={name: asdict(level) for name, level in brightness.items()},
+                execution=asdict(execution),
+                versions=versions("torch", "ray"),
+            )
         missing = remaining(prepared.planned, out)
-        if not missing:
-            _say(f"nothing to do: all {len(prepared.planned)} shards of {out} are done")
+        chosen = [spec for spec in missing if only is None or spec.name in only]
+        if not chosen:
+            _say(
+                f"nothing to do: {len(prepared.planned) - len(missing)} of"
+                f" {len(prepared.planned)} shards of {out} are done"
+            )
             summary, stop = Summary(done=0, images=0, failures=()), StopFlag()
         else:
-            summary, stop = _execute(prepared, missing, execution, token, executor)
-        if not out.is_dir():
+            summary, stop = _execute(
+                prepared, missing, chosen, execution, token, executor, brightness
+            )
+        if not run_folder.is_there(out):
             raise UserError(f"{summary.fatal or 'stopped'}: {out} has vanished")
-        for stray in run_folder.strays(out):
-            stray.unlink(missing_ok=True)
-        finished = index.write(out, recipe)
-    return _close(prepared, summary, stop, finished)
+        if lock.live_tokens(out) <= {token}:  # others may be writing
+            claims.sweep(out)
+            lock.sweep(out)
+            for stray in run_folder.strays(out):
+                stray.unlink(missing_ok=True)
+        finished = index.gather(out, prepared.planned)
+        try:
+            index.write(out, recipe.to_json(), finished)
+            card.write(out, recipe, finished, str(run_folder.read(out).get("started", "")))
+        except UserError:
+            # On a full disk the shards' own failure says more, and the next run writes these.
+            if not summary.fatal:
+                raise
+    return _close(prepared, summary, stop, len(finished.shards))
 
 
 def _execute(
     prepared: Prepared,
     missing: list[ShardSpec],
+    chosen: list[ShardSpec],
     execution: ExecutionOptions,
     token: str,
     executor: Callable[[WorkerConfig, ExecutionOptions], Executor],
+    brightness: dict[str, Levels],
 ) -> tuple[Summary, StopFlag]:
     recipe = prepared.recipe
     config = WorkerConfig(
@@ -220,9 +152,15 @@ def _execute(
         steps=recipe.steps,
         sampler=recipe.sampler,
         threads=recipe.threads,
+        guidance=prepared.guidance,
+        guidance_sha256=recipe.guidance_sha256,
+        guidance_scale=recipe.guidance_scale,
+        compile=recipe.compile,
         token=token,
+        encoding=find_encoding(recipe.format).name,
+        normals=brightness,
     )
-    to_do = sum(spec.count for spec in missing)
+    to_do = sum(spec.count for spec in chosen)
     done = len(prepared.planned) - len(missing)
     _say(
         f"{recipe.images} images in {len(prepared.planned)} shards to {prepared.out}"
@@ -232,21 +170,22 @@ def _execute(
     progress = Progress(
         prepared.out,
         images=recipe.images,
-        done=recipe.images - to_do,
+        done=recipe.images - sum(spec.count for spec in missing),
         shards=len(prepared.planned),
         done_shards=done,
+        token=token if execution.join else None,
     )
     stop = StopFlag()
     stop.install()
 
     def on_event(event: Event) -> None:
         # Shown as long as there is a folder: when it vanishes, the workers say so themselves.
-        if prepared.out.is_dir():
+        if run_folder.is_there(prepared.out):
             progress(event)
 
     try:
-        summary = executor(config, execution).run(missing, on_event, stop)
-        if prepared.out.is_dir():
+        summary = executor(config, execution).run(chosen, on_event, stop)
+        if run_folder.is_there(prepared.out):
             progress.close()
     finally:
         stop.restore()
@@ -257,8 +196,9 @@ def _close(prepared: Prepared, summary: Summary, stop: StopFlag, finished: int) 
     out, total = prepared.out, len(prepared.planned)
     again = "run the same command again to resume"
     if summary.fatal:
-        free = readable_size(shutil.disk_usage(out).free)
-        message = f"{summary.fatal} ({finished} of {total} shards are done, {free} free)"
+        free = shutil.disk_usage(out).free if isinstance(out, Path) else None
+        room = "" if free is None else f", {readable_size(free)} free"
+        message = f"{summary.fatal} ({finished} of {total} shards are done{room})"
         raise UserError(f"{message}: mend this, then {again}")
     if stop.signal is not None and finished < total:
         message = f"stopped by a signal: {finished} of {total} shards are done; {again}"
@@ -278,4 +218,5 @@ def _close(prepared: Prepared, summary: Summary, stop: StopFlag, finished: int) 
         "images_made_now": summary.images,
         "shards": total,
         "shards_made_now": summary.done,
+        "shards_missing": total - finished,
     }

@@ -2,40 +2,64 @@
 
 run.json       what is made (recipe), from which model, with which versions; written once
 lock.json      who is at work here
+drivers/       who joined them
+claims/        which driver makes which shard
 progress.json  the last figures of the run at work
 shards/        tars and records
 failed/        last words of quarantined shards
-index.json, wids.json, sizes.json    written at the end
+index.json, wids.json, sizes.json    written at the end, as are
+README.md, croissant.json, card/     what people and other programs are told of the images
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sia_gen import lock
+from sia_gen import claims, lock
 from sia_gen.core.errors import UserError
 from sia_gen.core.files import TEMPORARY_PREFIX, read_json, write_json
-from sia_gen.plan import Recipe, difference
+from sia_gen.core.objects import Location, ObjectPath, locate
+from sia_gen.plan import Recipe, difference, specs
+from sia_gen.spec import Spec
 
 NAME = "run.json"
 KIND = "sia-gen run"
+PACKED = "sia-gen pack"
 SCHEMA = 1
 
 
-def _is_empty(path: Path) -> bool:
+def _is_empty(path: Location) -> bool:
     """Whether a folder holds nothing but what a start leaves that was killed at once."""
     return all(
-        entry.name == lock.NAME or entry.name.startswith(TEMPORARY_PREFIX)
+        entry.name in {lock.NAME, lock.DRIVERS, claims.FOLDER}
+        or entry.name.startswith(TEMPORARY_PREFIX)
         for entry in path.iterdir()
     )
 
 
-def check_output(out: str) -> Path:
-    """Returns the absolute output folder if it can be a run's: a run, empty, or not there yet."""
+def _check_address(place: ObjectPath) -> ObjectPath:
+    """Returns a place in an object store if it can be a run's."""
     try:
-        path = Path(out).resolve()
+        if place.is_file():
+            raise UserError(f"output {place} is an object: give a prefix")
+        if not (place / NAME).is_file() and not _is_empty(place):
+            raise UserError(f"output {place} holds other objects and no {NAME}: give a new prefix")
+    except OSError as error:
+        raise UserError(f"output {place} cannot be used: {error}") from error
+    return place
+
+
+def check_output(out: str) -> Location:
+    """Returns the absolute output folder if it can be a run's: a run, empty, or not there yet."""
+    place = locate(out)
+    if isinstance(place, ObjectPath):
+        return _check_address(place)
+    try:
+        path = place.resolve()
         if path.exists() and not path.is_dir():
             raise UserError(f"output {out} is a file: give a folder")
         if path.is_dir() and not (path / NAME).is_file() and not _is_empty(path):
@@ -56,21 +80,26 @@ def check_output(out: str) -> Path:
     return path
 
 
-def require_apart(out: Path, data: Path) -> None:
+def require_apart(out: Location, data: Path) -> None:
     """Raises UserError where output and data lie inside each other."""
-    if out.is_relative_to(data) or data.is_relative_to(out):
+    if isinstance(out, Path) and (out.is_relative_to(data) or data.is_relative_to(out)):
         message = f"output {out} and data {data} lie inside each other: give another --out"
         raise UserError(message)
 
 
-def read(run: Path) -> dict[str, Any]:
+def is_there(run: Location) -> bool:
+    """Returns whether a run folder still exists; a store's prefix does not vanish by itself."""
+    return not isinstance(run, Path) or run.is_dir()
+
+
+def read(run: Location) -> dict[str, Any]:
     """Returns a run's run.json; UserError where the folder is no run of this program."""
     if not run.is_dir():
         raise UserError(f"run folder {run} does not exist")
     if not (run / NAME).is_file():
         raise UserError(f"{run} is no run folder: it has no {NAME}; `sia-gen run` makes one")
     content = read_json(run / NAME)
-    if not isinstance(content, dict) or content.get("kind") != KIND:
+    if not isinstance(content, dict) or content.get("kind") not in {KIND, PACKED}:
         raise UserError(f"{run / NAME} is not of a generation run")
     if content.get("schema") != SCHEMA:
         found = content.get("schema")
@@ -78,12 +107,30 @@ def read(run: Path) -> dict[str, Any]:
     return content
 
 
-def read_recipe(run: Path) -> Recipe:
-    """Returns what a run makes."""
-    return Recipe.from_json(read(run).get("recipe", {}))
+def read_recipe(run: Location) -> Recipe:
+    """Returns what a run makes; UserError for a packed folder, which makes nothing."""
+    content = read(run)
+    if content["kind"] == PACKED:
+        raise UserError(f"{run} holds packed images, not a run")
+    return Recipe.from_json(content.get("recipe", {}))
 
 
-def require_same(run: Path, recipe: Recipe) -> bool:
+def planned(run: Location) -> Sequence[Spec]:
+    """Returns all shards that a run folder is to hold."""
+    content = read(run)
+    if content["kind"] == PACKED:
+        from sia_gen import pack
+
+        return pack.planned(content)
+    return specs(Recipe.from_json(content.get("recipe", {})))
+
+
+def relative(run: Location, path: Location) -> str:
+    """Returns a path below a run folder, with forward slashes."""
+    return str(path)[len(str(run)) :].lstrip("/")
+
+
+def require_same(run: Location, recipe: Recipe) -> bool:
     """Returns whether the folder already is a run; UserError with a diff if it is another one."""
     if not (run / NAME).is_file():
         return False
@@ -97,12 +144,28 @@ def require_same(run: Path, recipe: Recipe) -> bool:
     return True
 
 
-def write(run: Path, recipe: Recipe, **facts: Any) -> None:
+def start_pack(run: Location, content: dict[str, Any]) -> str:
+    """Publishes the run.json of a packed folder and returns when that was first done."""
+    if (run / NAME).is_file():
+        old = read(run)
+        if old["kind"] != PACKED or old.get("shards") != content["shards"]:
+            message = (
+                f"{run} was made from other files or options: give another --out, or the same"
+                " folder to resume"
+            )
+            raise UserError(message)
+        return str(old.get("started", ""))
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(run / NAME, {**content, "started": started})
+    return started
+
+
+def write(run: Location, recipe: Recipe, **facts: Any) -> None:
     """Publishes run.json."""
     content = {"schema": SCHEMA, "kind": KIND, "recipe": recipe.to_json(), **facts}
     write_json(run / NAME, content)
 
 
-def strays(run: Path) -> list[Path]:
+def strays(run: Location) -> list[Location]:
     """Returns the temporary files that killed processes left in a run folder."""
     return sorted(path for path in run.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file())

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
+from sia_gen.core.mirror import local_folder
+from sia_gen.core.objects import is_url
+from sia_gen.core.objects import locate as locate_address
+
+if TYPE_CHECKING:
+    from sia_gen.diffusion.guidance_folder import ClassifierFacts
 
 FAKE = "testing:"  # `--model testing:NAME`, see sia_gen/testing.py; absent from every help text
 
@@ -43,6 +49,10 @@ class Generator(ModelFacts, Protocol):
     def precision(self) -> str:
         """In which precision it computes."""
 
+    @property
+    def guidance_sha256(self) -> str:
+        """The hash of the guiding classifier's weights; empty without guidance."""
+
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
 
@@ -51,6 +61,8 @@ def locate(model: str) -> str:
     """Returns a model's absolute folder, valid in any process; UserError where there is none."""
     if model.startswith(FAKE):
         return model
+    if is_url(model):
+        return str(locate_address(model))
     from sia_gen.diffusion.model_folder import find_model
 
     return str(Path(find_model(model)).resolve())
@@ -64,7 +76,20 @@ def describe(model: str) -> ModelFacts:
         return testing.parse(model)
     from sia_gen.diffusion.model_folder import describe as describe_folder
 
-    return describe_folder(Path(model))
+    return describe_folder(local_folder(locate_address(model)))
+
+
+def describe_guidance(guidance: str, model: str, facts: ModelFacts) -> ClassifierFacts | None:
+    """Returns a guiding classifier's facts, without torch; UserError where it fits no model."""
+    if not guidance:
+        return None
+    if model.startswith(FAKE):
+        raise UserError(f"--guidance {guidance}: the fake model {model} cannot be guided")
+    from sia_gen.diffusion.guidance_folder import describe as describe_classifier
+
+    found = describe_classifier(Path(guidance))
+    found.require_fit(resolution=facts.resolution, classes=facts.classes)
+    return found
 
 
 def load(
@@ -75,10 +100,15 @@ def load(
     steps: int,
     sampler: str,
     threads: int | None = None,
+    truncate: bool = False,
+    guidance: str = "",
+    guidance_scale: float = 1.0,
+    compiled: bool = False,
 ) -> Generator:
     """Returns a located model, loaded; `threads` sets the CPU threads of this whole process.
 
     bf16 convolutions round differently with another number of threads (measured): a run fixes it.
+    `truncate` cuts pixel values off instead of rounding them, as RealNet's authors do.
     """
     if model.startswith(FAKE):
         from sia_gen import testing
@@ -91,8 +121,25 @@ def load(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_generator(
-        Path(model), device=device, precision=precision, steps=steps, sampler=sampler
+        local_folder(locate_address(model)),
+        device=device,
+        precision=precision,
+        steps=steps,
+        sampler=sampler,
+        truncate=truncate,
+        guidance=Path(guidance) if guidance else None,
+        guidance_scale=guidance_scale,
+        compiled=compiled,
     )
+
+
+def resembles_normals(model: str) -> bool:
+    """Returns whether a located model's images can be compared with the normal images."""
+    if model.startswith(FAKE):
+        from sia_gen import testing
+
+        return bool(testing.parse(model).judged)
+    return True
 
 
 def require_health(model: str, facts: ModelFacts, *, force: bool) -> None:

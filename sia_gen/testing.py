@@ -25,6 +25,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
+from sia_gen.health import NonFiniteImagesError
 
 FAULTS = (
     "",
@@ -48,11 +49,15 @@ class Fake:
     names: str = "brick,grass,gravel"
     weights: int = 0  # another number is another model: other pixels, another checkpoint hash
     delay: float = 0.0  # seconds a batch
+    gate: str = ""  # a file without which no batch is made: work that waits for its test
     load_delay: float = 0.0
     fault: str = ""
     at: int = -1  # the seed of the image at which the fault happens; -1: at any
     once: str = ""  # a file that is created by the first fault and prevents further ones
     health_check: str = "passed"  # passed, failed, or missing
+    judged: int = (
+        0  # 1: its brightness is compared with the normal images, which noise resembles not
+    )
 
     @property
     def resolution(self) -> int:
@@ -80,6 +85,11 @@ class Fake:
         return "testing"
 
     @property
+    def guidance_sha256(self) -> str:
+        """No guidance: noise has no classes."""
+        return ""
+
+    @property
     def precision(self) -> str:
         """The precision of bytes."""
         return "uint8"
@@ -87,6 +97,8 @@ class Fake:
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns noise images (B, size, size, 3), one for each seed, louder with the strength."""
         time.sleep(self.delay)
+        while self.gate and not Path(self.gate).exists():
+            time.sleep(0.05)
         made = np.stack(
             [
                 self._image(category, seed, strength)
@@ -121,7 +133,7 @@ class Fake:
         elif self.fault == "memory":
             raise MemoryError("a fault on request")
         elif self.fault == "nan":
-            raise FloatingPointError("the model made non-finite images")
+            raise NonFiniteImagesError(len(made), len(made))
         elif self.fault == "constant":
             made[:] = 7
         elif self.fault == "duplicate":

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen import run_folder
+from sia_gen import lock, run_folder
 from sia_gen.core.errors import UserError
+from sia_gen.core.files import TEMPORARY_PREFIX, read_json
+from sia_gen.core.objects import Location, StoreError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
-from sia_gen.core.shards import ShardReader, read_record, record_path
-from sia_gen.plan import ShardSpec, specs
+from sia_gen.core.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
+from sia_gen.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,18 @@ class _ShardFault(Exception):
         self.kind = kind
 
 
+@contextmanager
+def _on_disk(path: Location) -> Iterator[Path]:
+    """Yields a shard as a local file, for as long as it is looked at."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sia-gen-verify-") as folder:
+        local = Path(folder) / path.name
+        local.write_bytes(path.read_bytes())
+        yield local
+
+
 def _check_members(path: Path, names: list[str]) -> None:
     """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
     try:
@@ -60,42 +76,58 @@ def _check_members(path: Path, names: list[str]) -> None:
             found = tar.getnames()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise _ShardFault("tar", f"is not a readable tar: {error}") from error
-    expected = [name + suffix for name in names for suffix in (".json", ".png")]
-    if found != expected:
-        detail = f"holds {len(found)} members, its record names {len(expected)}, in another order"
-        if len(found) != len(expected):
-            detail = f"holds {len(found)} members, its record names {len(expected)}"
+    if len(found) != 2 * len(names):
+        detail = f"holds {len(found)} members, its record names {2 * len(names)}"
         raise _ShardFault("count", detail)
+    for position, name in enumerate(names):
+        json_name, image_name = found[2 * position : 2 * position + 2]
+        if json_name != f"{name}.json" or image_name not in {name + s for s in IMAGE_SUFFIXES}:
+            detail = f"holds {json_name} and {image_name} where its record names {name}"
+            raise _ShardFault("count", detail)
 
 
-def _check_samples(path: Path, spec: ShardSpec, samples: list[dict[str, Any]]) -> None:
+def _check_samples(path: Path, spec: Spec, samples: list[dict[str, Any]]) -> None:
     try:
         reader = ShardReader([path])
         for position, sample in enumerate(samples):
             image = reader.image(position)
-            side = spec.resolution
-            if image.shape != (side, side, 3):
+            side = spec.side
+            if side is not None and image.shape != (side, side, 3):
                 raise _ShardFault("image", f"{sample['key']} is {image.shape}, not {side} x {side}")
             if sha256_bytes(image.tobytes()) != sample["pixels_sha256"]:
                 raise _ShardFault("pixels", f"{sample['key']} has other pixels than its record")
             metadata = reader.metadata(position)
             if {"key": sample["key"], **metadata} != sample:
                 raise _ShardFault("metadata", f"{sample['key']} has other metadata than its record")
-            index = spec.first + position
-            seed = spec.image_seed(index)
-            said = (sample["index"], sample["seed"], sample["strength"])
-            if said != (index, seed, spec.strength(seed)):
-                raise _ShardFault("metadata", f"{sample['key']} has a foreign seed or strength")
+            expected = spec.expects(position)
+            if {name: sample[name] for name in expected} != expected:
+                named = ", ".join(expected)
+                raise _ShardFault("metadata", f"{sample['key']} has another {named} than planned")
     except UserError as error:
         raise _ShardFault("image", str(error)) from error
 
 
-def check_shard(run: Path, spec: ShardSpec) -> list[dict[str, Any]]:
+def _schema(path: Location) -> object:
+    """Returns the schema that a record on disk claims; None where it claims none."""
+    try:
+        content = read_json(record_path(path))
+    except StoreError:
+        raise
+    except UserError:
+        return None
+    return content.get("schema") if isinstance(content, dict) else None
+
+
+def check_shard(run: Location, spec: Spec) -> list[dict[str, Any]]:
     """Returns the samples of a whole shard; raises with what is wrong otherwise."""
     path = run / spec.file
     record = read_record(path)
     if record is None:
         if record_path(path).exists():
+            found = _schema(path)
+            if found not in {None, SCHEMA}:
+                detail = f"has a record of schema {found!r}, this version reads {SCHEMA}"
+                raise _ShardFault("record", detail)
             raise _ShardFault("record", "has a torn record")
         if path.exists():
             raise _ShardFault("record", "has no record")
@@ -107,35 +139,42 @@ def check_shard(run: Path, spec: ShardSpec) -> list[dict[str, Any]]:
     size = path.stat().st_size
     if size != record.get("bytes"):
         raise _ShardFault("size", f"has {size} bytes, its record says {record.get('bytes')}")
-    if sha256_file(path) != record.get("sha256"):
-        raise _ShardFault("sha256", "does not have the SHA-256 of its record")
     samples = record.get("samples")
-    if not isinstance(samples, list) or not record.get("images") == len(samples) == spec.count:
-        raise _ShardFault("count", f"has a record of other than {spec.count} images")
     try:
-        _check_members(path, [sample["key"] for sample in samples])
-        _check_samples(path, spec, samples)
+        with _on_disk(path) as local:
+            if sha256_file(local) != record.get("sha256"):
+                raise _ShardFault("sha256", "does not have the SHA-256 of its record")
+            if not isinstance(samples, list) or not (
+                record.get("images") == len(samples) == spec.count
+            ):
+                raise _ShardFault("count", f"has a record of other than {spec.count} images")
+            _check_members(local, [sample["key"] for sample in samples])
+            _check_samples(local, spec, samples)
     except (KeyError, TypeError) as error:
         raise _ShardFault("record", f"has a record without {error}") from error
     return samples
 
 
-def _check_foreign(run: Path, planned: list[ShardSpec]) -> list[Problem]:
+def _check_foreign(run: Location, planned: Sequence[Spec], token: str | None) -> list[Problem]:
     known = {spec.file for spec in planned}
-    known |= {str(Path(file).with_suffix(".json").as_posix()) for file in known}
-    strays = set(run_folder.strays(run))
+    known |= {file.removesuffix(".tar") + ".json" for file in known}
+    # What a living run has in hand is no leftover.
+    strays = [] if lock.live_tokens(run) - {token} else run_folder.strays(run)
     problems = [
-        Problem(kind="stray", file=path.relative_to(run).as_posix(), detail="temporary file")
-        for path in sorted(strays)
+        Problem(kind="stray", file=run_folder.relative(run, path), detail="temporary file")
+        for path in strays
     ]
-    for path in sorted((run / "shards").rglob("*")):
-        name = path.relative_to(run).as_posix()
-        if path.is_file() and name not in known and path not in strays:
+    found: list[Location] = [*(run / "shards").rglob("*")]
+    for path in sorted(found, key=str):
+        name = run_folder.relative(run, path)
+        if name in known or path.name.startswith(TEMPORARY_PREFIX):
+            continue
+        if not isinstance(path, Path) or path.is_file():
             problems.append(Problem(kind="foreign", file=name, detail="is not in the plan"))
     return problems
 
 
-def _check_index(run: Path, complete: bool) -> list[Problem]:
+def _check_index(run: Location, complete: bool) -> list[Problem]:
     path = run / "index.json"
     try:
         said = json.loads(path.read_text(encoding="utf-8"))["complete"]
@@ -149,10 +188,16 @@ def _check_index(run: Path, complete: bool) -> list[Problem]:
     return []
 
 
-def verify(run: Path, on_shard: Callable[[int, int], None] = lambda _a, _b: None) -> Report:
+def verify(
+    run: Location,
+    on_shard: Callable[[int, int], None] = lambda _a, _b: None,
+    *,
+    token: str | None = None,
+) -> Report:
     """Returns what is wrong with a run: sizes, checksums, counts, decoding, pixels, duplicates,
-    leftovers. Calls on_shard(checked, total)."""
-    planned = specs(run_folder.read_recipe(run))
+    leftovers. Calls on_shard(checked, total); `token` is of the caller's own lock, if it has one.
+    """
+    planned = run_folder.planned(run)
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     images = 0
@@ -164,7 +209,8 @@ def verify(run: Path, on_shard: Callable[[int, int], None] = lambda _a, _b: None
             samples = []
         images += len(samples)
         twins = []
-        for sample in samples:
+        # Twins among packed images were in their folder already; packing has said so.
+        for sample in samples if spec.side is not None else ():
             if seen.setdefault(sample["pixels_sha256"], sample["key"]) != sample["key"]:
                 twins.append(sample["key"])
         if twins:
@@ -172,6 +218,6 @@ def verify(run: Path, on_shard: Callable[[int, int], None] = lambda _a, _b: None
             problems.append(Problem(kind="duplicate", file=spec.file, detail=detail))
         on_shard(position, len(planned))
     complete = not problems
-    problems += _check_foreign(run, planned)
+    problems += _check_foreign(run, planned, token)
     problems += _check_index(run, complete)
     return Report(shards=len(planned), images=images, problems=tuple(problems))

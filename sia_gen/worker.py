@@ -10,12 +10,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from sia_gen import source
 from sia_gen.core.errors import UserError
+from sia_gen.core.objects import locate
+from sia_gen.health import Levels
 from sia_gen.job import OrphanedShardError, OutputError, StoppedShardError, make_shard
 from sia_gen.lock import holds
 from sia_gen.plan import ShardSpec
@@ -29,15 +30,21 @@ FATAL = frozenset({"user", "output", "orphan"})
 class WorkerConfig:
     """What a worker is told once; plain values only."""
 
-    model: str  # located: an absolute folder
-    run: str  # an absolute folder
+    model: str  # located: an absolute folder, or an address
+    run: str  # an absolute folder, or an address
     checkpoint_sha256: str
     device: str
     precision: str
     steps: int
     sampler: str
     threads: int
-    token: str | None = None  # of the lock of the run folder
+    token: str | None = None  # of the lock of the run folder; None for none
+    encoding: str = "png"
+    normals: dict[str, Levels] = field(default_factory=dict)  # brightness by category
+    guidance: str = ""  # an absolute folder
+    guidance_sha256: str = ""
+    guidance_scale: float = 0.0
+    compile: bool = False
 
 
 def _failure(kind: str, error: BaseException) -> dict[str, Any]:
@@ -78,9 +85,15 @@ class ShardWorker:
                 steps=config.steps,
                 sampler=config.sampler,
                 threads=config.threads,
+                truncate=config.encoding == "realnet",
+                guidance=config.guidance,
+                guidance_scale=config.guidance_scale,
+                compiled=config.compile,
             )
             if generator.checkpoint_sha256 != config.checkpoint_sha256:
                 raise UserError(f"model {config.model} was changed since the run was planned")
+            if generator.guidance_sha256 != config.guidance_sha256:
+                raise UserError(f"guidance {config.guidance} was changed since the run was planned")
         except UserError as error:
             return _failure("user", error)
         except Exception as error:
@@ -110,7 +123,7 @@ class ShardWorker:
         with self._lock:
             self._progress = (spec.name, 0)
         start = time.perf_counter()
-        run = Path(self.config.run)
+        run = locate(self.config.run)
         token = self.config.token
         try:
             record = make_shard(
@@ -119,6 +132,7 @@ class ShardWorker:
                 run,
                 model=self.config.model,
                 attempt=attempt,
+                normal=self.config.normals.get(spec.key),
                 on_batch=note,
                 owned=lambda: token is None or holds(run, token),
             )

@@ -19,6 +19,7 @@ from detector.nets import afs, rrs
 from detector.nets import backbone as backbones
 from detector.nets.backbone import Backbone, BackboneOptions
 from detector.nets.discriminator import Discriminator
+from detector.nets.folding import folded
 from detector.nets.reconstruction import KINDS, PlainNetwork, ReconstructionUNet
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from detector.options import TrainOptions
 
 PAIRS = True
+SHOWN = 6  # residual maps of each kind in a picture
 
 # Which layers share a reconstruction network (appendix C.4): A each its own, B all one, C pairs.
 ARCHITECTURES = ("A", "B", "C")
@@ -166,11 +168,63 @@ class RealNet(Detector):
         ]
         return restored, self.discriminator(self.rrs(rrs.align(residuals)), size)
 
+    def inference_form(self) -> Detector:
+        """Turns the network into its faster form for maps alone, in place, and returns it."""
+        super().inference_form()
+        generator = torch.Generator().manual_seed(0)
+        residuals = torch.rand(1, self.rrs.outputs, 16, 16, generator=generator)
+        residuals = residuals.to(self.backbone.mean.device)
+        self.discriminator = folded(self.discriminator, (residuals, (64, 64)))  # type: ignore[assignment]
+        return self.to(memory_format=torch.channels_last)
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W) in [0, 1], higher is anomalous, for RGB in [0, 1]."""
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
         _, logits = self.judge(self.features(images_B3HW), size)
         return logits.float().softmax(dim=1)[:, 1]
+
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns the residual maps that RRS chooses: the six largest of each half, and the score.
+
+        A map is named by its layer (as in `layers`), the channel of the
+        backbone where a channel was kept as it is, and what it was chosen by; its scale is its own.
+        """
+        size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        features = self.features(images_B3HW)
+        restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
+        residuals = rrs.align(
+            [(x.float() - y.float()).square() for x, y in zip(features, restored, strict=True)]
+        )
+        chosen = self.rrs.choose(residuals)[0]
+        half = self.rrs.outputs // 2 if self.rrs.mode == "max&avg" else self.rrs.outputs
+        names = self._channel_names()
+        found: dict[str, Tensor] = {"input": images_B3HW}
+        for by, part in zip(self.rrs.by, chosen.split(half), strict=True):
+            for index in part[:SHOWN].tolist():
+                one = residuals[:, index : index + 1]
+                scaled = functional.interpolate(
+                    one / one.amax().clamp_min(1e-12),
+                    size=size,
+                    mode="bilinear",
+                    align_corners=True,
+                )
+                # Three equal channels: a picture of its own, no summand of the score.
+                found[f"{by} {names[index]}"] = scaled.expand(-1, 3, -1, -1)
+        logits = self.discriminator(self.rrs(residuals), size)
+        return found | {"score": logits.float().softmax(dim=1)[:, 1]}
+
+    def _channel_names(self) -> list[str]:
+        names = []
+        for block in self.blocks:
+            for layer in block:
+                reduction = self.reductions[layer]
+                kept = (
+                    [str(i) for i in reduction.index.tolist()]  # type: ignore[operator]
+                    if self.options.reduction != "rlpr"
+                    else [f"p{i}" for i in range(self.kept[layer])]
+                )
+                names += [f"L{self.options.layers[layer]}:{channel}" for channel in kept]
+        return names
 
     def stages(self, options: TrainOptions, images: int) -> list[Stage]:
         """Returns the one stage of Eq. 6: reconstruction and discriminator together, by Adam."""

@@ -8,9 +8,8 @@ Detection". Learns from normal images alone; without recovery and self-correlati
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 
 from detector.model import Detector, Inputs, Stage, TrainingSet
 from detector.nets import backbone as backbones
-from detector.nets.backbone import Backbone, BackboneOptions
+from detector.nets.backbone import Backbone
 from detector.nets.redi import distance, recovery, reference, self_map
+from detector.nets.redi.choices import Options
 from detector.nets.redi.msgms import msgms_loss
 from detector.nets.redi.prompts import PromptBank, to_pixels
 from detector.nets.redi.recover import STRIDE, AutoEncoder
@@ -30,118 +30,6 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
 
 PAIRS = False
-PROMPTS = ("pretrained", "self_supervised", "none")
-BLOCKS = ("frb", "encoder")
-OPTIMIZERS = ("adamw", "adam")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The parts of a ReDi; the defaults are the paper's.
-
-    The budget (`steps` or `epochs`) is that of both stages: `recover_share` goes to the first. A
-    constant rate is halved at the shares of a stage in `drops` and `recover_drops`. `sigma` is the
-    score map's smoothing in pixels. `bank_limit` bounds the prompts that are kept, 0 keeps all.
-    """
-
-    backbone: str = "wide_resnet50_2"
-    weights: str = "pretrained:tv_in1k"
-    layers: tuple[int, ...] = (1, 2, 3)
-    retrieval_layer: int = 4
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    scaling: str = "none"
-    linear_features: bool = False
-    recover: str = "hip"
-    recover_width: int = 64
-    map: str = "hog"
-    map_bins: int = 9
-    map_cell: int = 8
-    map_colour: str = "gray"
-    map_scale: str = "fixed"
-    canny: tuple[int, ...] = (50, 100)
-    prompt: str = "pretrained"
-    prompt_rank: int = 1
-    bank_limit: int = 0
-    lambda_m: float = 1.0
-    block: str = "frb"
-    aggregation_blocks: int = 3
-    decoder_blocks: tuple[int, ...] = (3, 4, 6)
-    cosine: str = "global"
-    correlation: str = "channel"
-    lambda_s: float = 1.0
-    layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    sigma: float = 4.0
-    recover_share: float = 0.625
-    describe_share: float = 0.1
-    recover_lr: float = 5e-4
-    recover_drops: tuple[float, ...] = (0.4, 0.8)
-    drops: tuple[float, ...] = (1 / 3, 2 / 3)
-    warmup: int = 0
-    optimizer: str = "adamw"
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-
-    def __post_init__(self) -> None:
-        """Refuses values that no ReDi has, naming the option."""
-        for option, known in (
-            ("recover", recovery.WAYS),
-            ("map", self_map.KINDS),
-            ("map_colour", self_map.COLOURS),
-            ("map_scale", self_map.SCALES),
-            ("prompt", PROMPTS),
-            ("block", BLOCKS),
-            ("cosine", distance.COSINES),
-            ("correlation", distance.NORMALISATIONS),
-            ("scaling", reference.SCALINGS),
-            ("optimizer", OPTIMIZERS),
-        ):
-            if getattr(self, option) not in known:
-                raise UserError(
-                    f"{option} {getattr(self, option)!r} is not one of {', '.join(known)}"
-                )
-        if len(self.layer_weights) != len(self.layers) or not self.layers:
-            raise UserError(
-                f"layer_weights {list(self.layer_weights)} and layers {list(self.layers)} differ in"
-                " number: give one weight for each layer"
-            )
-        if self.uses_retrieval_layer and self.retrieval_layer <= max(self.layers):
-            raise UserError(
-                f"retrieval_layer {self.retrieval_layer} must be deeper than layers"
-                f" {list(self.layers)}"
-            )
-        if len(self.canny) != 2:
-            raise UserError(f"canny {list(self.canny)}: give the low and the high threshold")
-        for option, least in (("recover_width", 2), ("prompt_rank", 1), ("aggregation_blocks", 1),
-                              ("bank_limit", 0), ("warmup", 0), ("lambda_m", 0), ("lambda_s", 0),
-                              ("sigma", 0), ("weight_decay", 0)):  # fmt: skip
-            if getattr(self, option) < least:
-                raise UserError(f"{option} {getattr(self, option)} must be at least {least}")
-        for option in ("recover_share", "describe_share", "recover_lr"):
-            if not 0 < getattr(self, option) < 1:
-                raise UserError(f"{option} {getattr(self, option)} is not in (0, 1)")
-
-    @property
-    def prompted(self) -> bool:
-        """Whether the recover network is given a prompt image."""
-        return self.recover == "hip" and self.prompt != "none"
-
-    @property
-    def uses_retrieval_layer(self) -> bool:
-        """Whether the backbone must run to the layer whose mean describes an image."""
-        return self.prompted and self.prompt == "pretrained"
-
-    def backbone_options(self, seed: int) -> BackboneOptions:
-        """Returns the part of the options that the backbone needs."""
-        deepest = (self.retrieval_layer,) if self.uses_retrieval_layer else ()
-        return BackboneOptions(
-            name=self.backbone,
-            weights=self.weights,
-            layers=self.layers + deepest,
-            seed=seed,
-            mean=self.mean,
-            std=self.std,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +62,8 @@ class ReDi(Detector):
         if options.recover != "none":
             prompts = None
             if options.prompted:
-                prompts = PromptBank(*(bank or (0, 0, 1)), rank=options.prompt_rank)
+                count, width, side = bank or (0, 0, 1)
+                prompts = PromptBank(count, width, side, rank=options.prompt_rank)
                 if options.prompt == "self_supervised":
                     self.describer = AutoEncoder(max(options.recover_width // 2, 1))
             maps = self_map.SelfMap(
@@ -183,6 +72,7 @@ class ReDi(Detector):
                 cell=options.map_cell,
                 colour=options.map_colour,
                 scale=options.map_scale,
+                quantile=options.map_quantile,
                 thresholds=(options.canny[0], options.canny[1]),
             )
             self.recovery = recovery.Recovery(
@@ -198,7 +88,7 @@ class ReDi(Detector):
                 linear=options.linear_features,
             )
         else:
-            self.block = _Learnable(backbone, self.count)
+            self.block = reference.Learnable(backbone, self.count)
 
     def check_resolution(self, resolution: int) -> None:
         """Raises UserError where a scale cannot be halved and doubled back."""
@@ -373,26 +263,33 @@ class ReDi(Detector):
         total = distance.smooth((layers * weights).sum(1, keepdim=True), self.options.sigma)
         return Parts(recovered_B3RR=shown, layers_BnRR=layers, maps_BRR=total[:, 0])
 
+    def check_export(self) -> None:
+        """Raises UserError for Canny maps: their hysteresis is no tensor operation."""
+        if self.recovery is not None and self.options.map == "canny":
+            raise UserError(
+                "a detector with map canny cannot be exported: give predict, or train with hog,"
+                " sobel or roberts"
+            )
+
+    def steps(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Returns the input, its map, its prompt, the recovered image, layer maps and the score."""
+        found = {"input": images_B3HW}
+        parts = self.parts(images_B3HW)
+        if self.recovery is not None:
+            found["map"] = self.recovery.map(images_B3HW).add(1).div(2).expand(-1, 3, -1, -1)
+            if self.recovery.bank is not None:
+                _, description = self.reference(images_B3HW)
+                assert description is not None
+                places, _ = self.recovery.bank.choose(images_B3HW, description)
+                found["prompt"] = self.recovery.bank.prompts(places).add(1).div(2)
+            found["recovered"] = parts.recovered_B3RR
+        for i, layer in enumerate(self.options.layers):
+            found[f"layer {layer}"] = parts.layers_BnRR[:, i]
+        return {**found, "score": parts.maps_BRR}
+
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns score maps (B, R, R) >= 0 (Eq. 10, smoothed), for RGB images in [0, 1]."""
         return self.parts(images_B3HW).maps_BRR
-
-
-class _Learnable(nn.Module):
-    """Without the Feature Recovery Block: a copy of the backbone that learns (Sec. 4.3.8)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, backbone: Backbone, count: int) -> None:
-        super().__init__()
-        self.net, self.count = copy.deepcopy(backbone.net), count
-        self.register_buffer("mean", backbone.mean.clone())
-        self.register_buffer("std", backbone.std.clone())
-
-    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Returns features of the first layers, with gradients."""
-        return list(self.net((images_B3HW - self.mean) / self.std))[: self.count]
 
 
 def _rate(
@@ -435,6 +332,5 @@ def describe(options: Options) -> dict[str, Any]:
         told += ["prompt"]
     if options.map == "hog" and options.recover != "none":
         told += ["map_bins", "map_cell"]
-    known = {field.name for field in fields(options)}
-    values = {name: getattr(options, name) for name in told if name in known}
+    values = {name: getattr(options, name) for name in told}
     return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}

@@ -46,11 +46,15 @@ class ResidualSelection(nn.Module):
         if mode not in MODES:
             raise ValueError(f"RRS mode {mode!r} is not one of {', '.join(MODES)}")
         self.mode = mode
+        self.by = {"max&avg": ("max", "avg"), "off": ("all",)}.get(mode, (mode,))
         self.outputs = retained(channels, ratio, mode)
         self.norm = BatchNorm2d(channels, affine=False, momentum=0.9)
 
     def choose(self, residual_BCHW: Tensor) -> Tensor:
         """Returns the chosen channel indices per image, int64 (B, r): by maximum, then by mean."""
+        if self.mode == "off":
+            every = torch.arange(residual_BCHW.shape[1], device=residual_BCHW.device)
+            return every.expand(len(residual_BCHW), -1)
         normalised = self.norm(residual_BCHW.detach().float())
         by_max, by_avg = normalised.amax(dim=(2, 3)), normalised.mean(dim=(2, 3))
         if self.mode == "max":

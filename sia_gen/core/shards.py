@@ -9,75 +9,101 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
+from sia_gen.core import png
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import read_json, write_bytes, write_json
-from sia_gen.core.images import Array8, decode, encode_png
+from sia_gen.core.files import create_bytes, read_json, to_json, write_bytes, write_json
+from sia_gen.core.images import Array8
+from sia_gen.core.mirror import local_copy
+from sia_gen.core.objects import Location, ObjectPath, StoreError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.tars import Synthetic, Tar, TarBuilder
+
+__all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
+
+P = TypeVar("P", Path, ObjectPath)
 
 SCHEMA = 1
-IMAGE_SUFFIXES = (".png", ".webp", ".jpg")
+IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+# Beside its image a pair has its mask and, if asked for, its normal image.
+PAIR_SUFFIXES = ("mask.png", "normal.png")
+PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt"})
+RECORD_COMES = 3.0  # seconds in which a living writer's record follows its tar
 
 
-@dataclass(frozen=True, kw_only=True)
-class Synthetic:
-    """One synthetic image, uint8 (H, W, 3), with its metadata: one JSON object, same keys and
-    types in every sample of a run (Hugging Face infers the columns from the first ones)."""
-
-    key: str
-    image: Array8
-    metadata: dict[str, Any]
-
-
-def record_path(tar: Path) -> Path:
+def record_path(tar: Location) -> Location:
     """Returns the path of a shard's record."""
     return tar.with_suffix(".json")
 
 
-def write_tar(path: Path, samples: Iterable[Synthetic], level: int = 1) -> dict[str, Any]:
-    """Publishes samples as a tar; returns its facts: images, bytes, sha256, md5, per image.
-
-    The bytes depend on the samples alone: no time, no owner, no host enters the tar.
-    """
-    buffer = io.BytesIO()
-    images: list[dict[str, Any]] = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            pixels = sha256_bytes(np.ascontiguousarray(sample.image).tobytes())
-            metadata = {**sample.metadata, "pixels_sha256": pixels}
-            text = json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
-            for suffix, content in ((".json", text), (".png", encode_png(sample.image, level))):
-                member = tarfile.TarInfo(sample.key + suffix)
-                member.size, member.mode = len(content), 0o644
-                tar.addfile(member, io.BytesIO(content))
-            images.append({"key": sample.key, **metadata})
-    content = buffer.getvalue()
-    write_bytes(path, content)
-    facts = {"images": len(images), "bytes": len(content), "sha256": sha256_bytes(content)}
-    # wids' index files name a shard's MD5; it is no protection, only their format.
-    facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return {**facts, "samples": images}
+def write_tar(path: Location, samples: Iterable[Synthetic]) -> dict[str, Any]:
+    """Publishes samples as a PNG tar; returns its facts: images, bytes, sha256, md5, samples."""
+    builder = TarBuilder()
+    for sample in samples:
+        builder.add(sample)
+    tar = builder.finish()
+    write_bytes(path, tar.content)
+    return tar.facts
 
 
-def write_record(tar: Path, record: dict[str, Any]) -> None:
+def _full_record(tar: Location, record: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "file": tar.name, **record}
+
+
+def write_record(tar: Location, record: dict[str, Any]) -> None:
     """Publishes a shard's record; from now on the shard counts as done."""
-    write_json(record_path(tar), {"schema": SCHEMA, "file": tar.name, **record})
+    write_json(record_path(tar), _full_record(tar, record))
 
 
-def read_record(tar: Path) -> dict[str, Any] | None:
+def publish(
+    path: Location, tar: Tar, spec_hash: str, record: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Publishes a tar and, last, its record; returns the record that holds from now on.
+
+    The first writer wins: a shard that somebody else finished meanwhile to the same specification
+    stays, and its record is returned. A tar without a record is nobody's and is replaced.
+    """
+    if not create_bytes(path, tar.content) and not _holds(path, tar):
+        end = time.monotonic() + RECORD_COMES
+        while not is_done(path, spec_hash, checksum=True):
+            if time.monotonic() > end or record_path(path).is_file():
+                write_bytes(path, tar.content)
+                break
+            time.sleep(0.1)
+    full = _full_record(path, record())
+    content = to_json(full)
+    if not create_bytes(record_path(path), content):
+        if is_done(path, spec_hash, checksum=True):
+            return read_record(path) or full
+        write_bytes(record_path(path), content)
+    return full
+
+
+def _holds(path: Location, tar: Tar) -> bool:
+    """Returns whether a file already is this tar; False too where it went away meanwhile."""
+    try:
+        return path.stat().st_size == len(tar.content) and _sha256(path) == tar.facts["sha256"]
+    except FileNotFoundError:
+        return False
+
+
+def _sha256(path: Location) -> str:
+    return sha256_bytes(path.read_bytes()) if isinstance(path, ObjectPath) else sha256_file(path)
+
+
+def read_record(tar: Location) -> dict[str, Any] | None:
     """Returns a shard's record, or None where there is none or only a torn or foreign one."""
     try:
         record = read_json(record_path(tar))
+    except StoreError:
+        raise
     except UserError:
         return None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -85,14 +111,14 @@ def read_record(tar: Path) -> dict[str, Any] | None:
     return record
 
 
-def is_done(tar: Path, spec_hash: str, *, checksum: bool = False) -> bool:
+def is_done(tar: Location, spec_hash: str, *, checksum: bool = False) -> bool:
     """Returns whether a shard is complete and made to this specification."""
     record = read_record(tar)
     if record is None or record.get("spec_hash") != spec_hash or not tar.is_file():
         return False
     if tar.stat().st_size != record.get("bytes"):
         return False
-    return not checksum or sha256_file(tar) == record.get("sha256")
+    return not checksum or _sha256(tar) == record.get("sha256")
 
 
 @dataclass(frozen=True)
@@ -113,6 +139,11 @@ def _scan(path: Path) -> list[_Member]:
                 if not member.isfile() or name.startswith("/") or ".." in Path(name).parts:
                     raise UserError(f"{path}: member {name!r} is no plain file inside the shard")
                 key, dot, suffix = name.partition(".")
+                if suffix.rpartition(".")[2] in PICKLES:
+                    raise UserError(f"{path}: member {name!r} is a pickle, which may run code")
+                dotted = "." in suffix and suffix not in PAIR_SUFFIXES
+                if dotted and name.endswith(IMAGE_SUFFIXES):
+                    raise UserError(f"{path}: member {name!r} has a dot in its key: rename it")
                 if dot + suffix in IMAGE_SUFFIXES:
                     if key in images:
                         raise UserError(f"{path}: key {key!r} occurs twice")
@@ -128,11 +159,24 @@ def _scan(path: Path) -> list[_Member]:
     return [_Member(path, k, image, metadata.get(k)) for k, image in images.items()]
 
 
+def _whole(tar: Location) -> Location:
+    """Returns the tar; UserError where its record says it was longer: tar itself cannot tell."""
+    record = read_record(tar)
+    said = None if record is None else record.get("bytes")
+    if said is None or not tar.is_file():
+        return tar
+    size = tar.stat().st_size
+    if size != said:
+        raise UserError(f"{tar} has {size} bytes, its record says {said}: `sia-gen verify` the run")
+    return tar
+
+
 class ShardReader:
     """Random access to the images of a set of tars, in the order of paths and members."""
 
-    def __init__(self, tars: Iterable[Path]) -> None:
-        self.members = [member for tar in sorted(tars) for member in _scan(tar)]
+    def __init__(self, tars: Iterable[Location]) -> None:
+        local = [local_copy(_whole(tar)) for tar in sorted(tars, key=str)]
+        self.members = [member for tar in local for member in _scan(tar)]
         if not self.members:
             raise UserError("the shards hold no image")
 
@@ -145,7 +189,7 @@ class ShardReader:
         suffix, offset, size = member.image
         with member.path.open("rb") as file:
             file.seek(offset)
-            return decode(file.read(size), f"{member.path}:{member.key}{suffix}")
+            return png.read(file.read(size), f"{member.path}:{member.key}{suffix}")
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Returns the metadata of image `index`; {} where the tar holds none."""
@@ -157,7 +201,7 @@ class ShardReader:
             file.seek(offset)
             text = file.read(size)
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_refuse_constant)
         except ValueError as error:
             raise UserError(f"{member.path}:{member.key}.json is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -168,7 +212,11 @@ class ShardReader:
         return (self.image(i) for i in range(len(self)))
 
 
-def find_shards(folder: Path, category: str | None = None) -> list[Path]:
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def find_shards(folder: P, category: str | None = None) -> list[P]:
     """Returns the finished tars below a run folder, of one category (dataset/name) if given.
 
     `folder` may be a run, its `shards` folder, a category's folder or a single tar.
@@ -179,9 +227,12 @@ def find_shards(folder: Path, category: str | None = None) -> list[Path]:
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
     tars = [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
-    done = [t for t in tars if read_record(t) is not None]
-    if category is not None:
-        done = [t for t in done if (read_record(t) or {}).get("category") == category]
+    found = ((tar, read_record(tar)) for tar in tars)
+    done = [
+        tar
+        for tar, record in found
+        if record is not None and category in {None, record.get("category")}
+    ]
     if not done:
         wanted = f" of category {category}" if category else ""
         message = (

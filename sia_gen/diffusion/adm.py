@@ -41,7 +41,7 @@ class ADMShape:
     classes: int
 
 
-def _block_kinds(state: StateDict, side: str) -> list[list[str]]:
+def block_kinds(state: StateDict, side: str) -> list[list[str]]:
     """Returns for every input or output block the kinds of its parts: conv, residual, attention."""
     parts: dict[tuple[int, int], str] = {}
     for name in state:
@@ -65,7 +65,7 @@ def read_shape(state: StateDict) -> ADMShape:
             raise UserError(f"this is no ADM U-Net: {name} is missing")
     if "label_emb.weight" not in state:
         raise UserError("this ADM U-Net is unconditional: label_emb.weight is missing")
-    inputs, outputs = _block_kinds(state, "input_blocks"), _block_kinds(state, "output_blocks")
+    inputs, outputs = block_kinds(state, "input_blocks"), block_kinds(state, "output_blocks")
     # An output block ends with a second residual block where a level ends in an upsampling.
     levels = 1 + sum(block.count("residual") == 2 for block in outputs)
     layers = len(inputs) // levels - 1
@@ -108,9 +108,9 @@ def unet_configuration(shape: ADMShape, *, resolution: int, head_channels: int) 
     }
 
 
-def _places(shape: ADMShape) -> dict[str, str]:
+def places(shape: ADMShape) -> dict[str, str]:
     """Returns where every ADM block lies in a UNet2DModel: `input_blocks.4.1` -> its new name."""
-    places = {
+    found = {
         "middle_block.0": "mid_block.resnets.0",
         "middle_block.1": "mid_block.attentions.0",
         "middle_block.2": "mid_block.resnets.1",
@@ -119,18 +119,18 @@ def _places(shape: ADMShape) -> dict[str, str]:
     for level in range(levels):
         start = 1 + level * (shape.layers + 1)
         for j in range(shape.layers):
-            places[f"input_blocks.{start + j}.0"] = f"down_blocks.{level}.resnets.{j}"
-            places[f"input_blocks.{start + j}.1"] = f"down_blocks.{level}.attentions.{j}"
-        places[f"input_blocks.{start + shape.layers}.0"] = f"down_blocks.{level}.downsamplers.0"
+            found[f"input_blocks.{start + j}.0"] = f"down_blocks.{level}.resnets.{j}"
+            found[f"input_blocks.{start + j}.1"] = f"down_blocks.{level}.attentions.{j}"
+        found[f"input_blocks.{start + shape.layers}.0"] = f"down_blocks.{level}.downsamplers.0"
         up, last = level * (shape.layers + 1), level * (shape.layers + 1) + shape.layers
         has_attention = shape.attention[levels - 1 - level]
         for j in range(shape.layers + 1):
-            places[f"output_blocks.{up + j}.0"] = f"up_blocks.{level}.resnets.{j}"
+            found[f"output_blocks.{up + j}.0"] = f"up_blocks.{level}.resnets.{j}"
             if has_attention:
-                places[f"output_blocks.{up + j}.1"] = f"up_blocks.{level}.attentions.{j}"
+                found[f"output_blocks.{up + j}.1"] = f"up_blocks.{level}.attentions.{j}"
         end = 2 if has_attention else 1
-        places[f"output_blocks.{last}.{end}"] = f"up_blocks.{level}.upsamplers.0"
-    return places
+        found[f"output_blocks.{last}.{end}"] = f"up_blocks.{level}.upsamplers.0"
+    return found
 
 
 def _attention(name: str, rest: str, value: torch.Tensor, head: int) -> StateDict:
@@ -150,15 +150,21 @@ def _attention(name: str, rest: str, value: torch.Tensor, head: int) -> StateDic
 
 def convert(state: StateDict, *, head_channels: int) -> StateDict:
     """Returns an ADM U-Net's weights under UNet2DModel's names; unknown names are an error."""
-    places = _places(read_shape(state))
+    return rename(state, places(read_shape(state)), _OUTSIDE, head_channels)
+
+
+def rename(
+    state: StateDict, places: dict[str, str], outside: dict[str, str], head_channels: int
+) -> StateDict:
+    """Returns weights under diffusers' names; a name without a place is an error."""
     converted: StateDict = {}
     unknown: list[str] = []
     for name, value in state.items():
         parts = name.split(".")
-        outside = next((_OUTSIDE[p] for p in _OUTSIDE if name.startswith(p + ".")), None)
+        found = next((outside[p] for p in outside if name.startswith(p + ".")), None)
         block = ".".join(parts[:3] if parts[0] != "middle_block" else parts[:2])
-        if outside is not None:
-            converted[f"{outside}.{parts[-1]}"] = value
+        if found is not None:
+            converted[f"{found}.{parts[-1]}"] = value
         elif block not in places:
             unknown.append(name)
         elif ".attentions." in places[block]:

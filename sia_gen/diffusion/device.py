@@ -45,6 +45,11 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if cpu_has_fast_bf16() else "fp32"
 
 
+def network_dtype(precision: str) -> torch.dtype:
+    """Returns the type of weights and activations while sampling in a precision."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Returns the context in which matrix work runs in this precision; weights stay float32."""
     if precision == "fp32":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.images import Array8
 from sia_gen.diffusion import device as devices
+from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
-from sia_gen.diffusion.unet import Denoiser
+from sia_gen.diffusion.unet import fold, unfold
+from sia_gen.health import NonFiniteImagesError
+
+if TYPE_CHECKING:
+    from sia_gen.diffusion.classifier import Guidance
 
 SAMPLERS = ("iddpm", "ddim")
 
@@ -43,14 +48,33 @@ class Generator:
     """Makes images of a model's categories, each from its own seed and strength."""
 
     def __init__(
-        self, facts: ModelFacts, *, device: torch.device, precision: str, steps: int, sampler: str
+        self,
+        facts: ModelFacts,
+        *,
+        device: torch.device,
+        precision: str,
+        steps: int,
+        sampler: str,
+        truncate: bool = False,
+        guidance: Guidance | None = None,
+        compiled: bool = False,
     ) -> None:
-        self.facts, self.device, self.precision = facts, device, precision
+        self.facts, self.device, self.precision, self.truncate = facts, device, precision, truncate
+        self.guidance = guidance
         scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet = load_unet(facts.folder).to(device).to(memory_format=torch.channels_last)
-        self.denoiser = Denoiser(unet, facts.patch).eval()
+        unet: Any = load_unet(facts.folder).to(device).eval()
+        if unet.config.num_class_embeds != len(facts.classes):
+            raise UserError(
+                f"model {facts.folder}: its network has {unet.config.num_class_embeds} classes,"
+                f" its record names {len(facts.classes)}: {', '.join(facts.classes)}"
+            )
+        self.network: Any = LeanUNet(unet, devices.network_dtype(precision))
+        if compiled:
+            # On a GPU this mode records CUDA graphs too.
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            self.network = torch.compile(self.network, mode=mode, dynamic=False)
 
     @property
     def resolution(self) -> int:
@@ -68,6 +92,11 @@ class Generator:
         return self.facts.checkpoint_sha256
 
     @property
+    def guidance_sha256(self) -> str:
+        """The hash of the guiding classifier's weights; empty without guidance."""
+        return self.guidance.checkpoint_sha256 if self.guidance else ""
+
+    @property
     def health(self) -> dict[str, Any]:
         """The model's measured health; empty where it was never measured."""
         return self.facts.health
@@ -79,21 +108,29 @@ class Generator:
                 f"the model {self.facts.folder.name} does not know category {category!r}."
                 f"{near_names(category, list(self.classes))}"
             )
-        label = self.classes.index(category)
-        classes = torch.full((len(seeds),), label, dtype=torch.long, device=self.device)
+        label = torch.tensor([self.classes.index(category)], device=self.device)
+        patch, guidance = self.facts.patch, self.guidance
 
         def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            x_t = x_t.contiguous(memory_format=torch.channels_last)
-            with devices.autocast(self.device, self.precision):
-                return self.denoiser(x_t, t, classes).float()
+            return unfold(self.network(fold(x_t, patch), t[:1], label), patch).float()
 
-        shape = (self.facts.channels, self.resolution, self.resolution)
+        def gradient(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert guidance is not None
+            return guidance.gradient(x_t, t, category)
+
         x_0 = sample(
-            denoise, self.scheduler, shape, image_generators(seeds), strengths, self.device
+            denoise,
+            self.scheduler,
+            (self.facts.channels, self.resolution, self.resolution),
+            image_generators(seeds),
+            strengths,
+            self.device,
+            gradient if guidance is not None else None,
         )
-        if not bool(torch.isfinite(x_0).all()):
-            raise UserError(f"the model {self.facts.folder.name} made non-finite images")
-        return to_uint8(x_0)
+        finite = torch.isfinite(x_0).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            raise NonFiniteImagesError(int((~finite).sum()), len(seeds))
+        return to_uint8(x_0, truncate=self.truncate)
 
 
 def load_generator(
@@ -103,8 +140,16 @@ def load_generator(
     precision: str = "auto",
     steps: int = 20,
     sampler: str = "iddpm",
+    truncate: bool = False,
+    guidance: Path | None = None,
+    guidance_scale: float = 1.0,
+    compiled: bool = False,
 ) -> Generator:
-    """Returns a generator for a model folder, on a device in a precision; UserError otherwise."""
+    """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
+
+    `guidance` is a classifier folder, whose gradient steers every image to its category;
+    `compiled` costs minutes before the first image (see benchmarks/RESULTS.md).
+    """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
@@ -114,10 +159,25 @@ def load_generator(
             f"the model {model.name} was finished for {facts.sampling_steps} sampling steps, not"
             f" {steps}: its variance would be wrong; leave --steps at {facts.sampling_steps}"
         )
+    steered = None
+    if guidance is not None:
+        from sia_gen.diffusion.classifier import load_guidance
+
+        steered = load_guidance(
+            guidance,
+            guidance_scale,
+            resolution=facts.resolution,
+            channels=facts.channels,
+            classes=facts.classes,
+            device=chosen,
+        )
     return Generator(
         facts,
         device=chosen,
         precision=devices.choose_precision(precision, chosen),
         steps=steps,
         sampler=sampler,
+        truncate=truncate,
+        guidance=steered,
+        compiled=compiled,
     )

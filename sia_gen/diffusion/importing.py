@@ -1,9 +1,13 @@
-"""Public ADM checkpoints as model folders: OpenAI's, and the RealNet authors' per-dataset ones."""
+"""Public ADM checkpoints as folders: OpenAI's, and the RealNet authors' per-dataset ones.
+
+A U-Net becomes a model folder, a guidance classifier a classifier folder (`--guidance`).
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DModel
@@ -12,7 +16,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.files import new_folder, write_json
 from sia_gen.core.provenance import sha256_file, versions
 from sia_gen.core.seeds import derive_seed
-from sia_gen.diffusion import adm
+from sia_gen.diffusion import adm, adm_classifier, guidance_folder
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS
 from sia_gen.diffusion.safe_pickle import find_state_dict, read_torch_file
 from sia_gen.diffusion.scheduler import SDASScheduler
@@ -55,19 +59,88 @@ def import_adm(
     head_channels: int = 64,
     seed: int = 0,
 ) -> Path:
-    """Writes an ADM checkpoint as a model folder and returns it; its health is not measured.
+    """Writes an ADM checkpoint as a folder and returns it: a model's, or a classifier's.
 
-    Where the number of classes differs, the class embedding alone is made anew from `seed`: the
-    model must then be trained further before its classes mean anything.
+    A model's health is not measured. Where the number of its classes differs, the class embedding
+    alone is made anew from `seed`: the model must then be trained further before its classes mean
+    anything. A classifier of other classes would guide to nothing: it is refused.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"output {out} exists: give a new folder")
-    if len(set(classes)) != len(classes) or not classes:
+    if len(set(classes)) != len(classes) or not classes or not all(classes):
         raise UserError(f"classes {', '.join(classes) or '(none)'}: expected distinct names")
     state = _read(path)
-    shape = adm.read_shape(state)
-    configuration = adm.unet_configuration(
+    about = {"dataset": dataset, "classes": list(classes), "resolution": resolution}
+    if adm_classifier.is_classifier(state):
+        return _import_classifier(path, state, out, about, head_channels)
+    return _import_unet(path, state, out, about, head_channels, seed)
+
+
+def _check_heads(shape: adm.ADMShape, head_channels: int) -> None:
+    """Raises UserError where a level with attention (the middle has it always) cannot be split."""
+    attended = [w for w, a in zip(shape.widths, shape.attention, strict=True) if a]
+    attended.append(shape.widths[-1])
+    if any(width % head_channels for width in attended):
+        raise UserError(
+            f"--head-channels {head_channels} does not divide the widths of the levels with"
+            f" attention: {', '.join(map(str, dict.fromkeys(attended)))}"
+        )
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    return {
+        "imported_from": path.name,
+        "imported_sha256": sha256_file(path),
+        "versions": versions("torch", "diffusers"),
+    }
+
+
+def _import_classifier(
+    path: Path, state: adm.StateDict, out: Path, about: dict[str, Any], head_channels: int
+) -> Path:
+    from sia_gen.diffusion.classifier import ADMClassifier
+
+    resolution, classes = about["resolution"], about["classes"]
+    shape = adm_classifier.read_shape(state, resolution)
+    if shape.classes != len(classes):
+        raise UserError(
+            f"classifier {path} knows {shape.classes} classes, {len(classes)} are named: name its"
+            " own in the order of its labels, --classes a,b,c"
+        )
+    _check_heads(shape, head_channels)
+    arguments = adm_classifier.configuration(
         shape, resolution=resolution, head_channels=head_channels
+    )
+    converted = adm_classifier.convert(state, shape, head_channels=head_channels)
+    network = ADMClassifier(**arguments)
+    _compare(network.state_dict(), converted, path)
+    network.load_state_dict({k: v.float() for k, v in converted.items()}, strict=True)
+    with new_folder(out) as folder:
+        network.save_pretrained(str(folder / guidance_folder.NETWORK))
+        facts = {
+            "schema": guidance_folder.SCHEMA,
+            **about,
+            "channels": shape.channels,
+            "checkpoint_sha256": sha256_file(folder / guidance_folder.WEIGHTS),
+            "training": _origin(path),
+        }
+        write_json(folder / guidance_folder.FACTS, facts)
+    return out
+
+
+def _import_unet(
+    path: Path,
+    state: adm.StateDict,
+    out: Path,
+    about: dict[str, Any],
+    head_channels: int,
+    seed: int,
+) -> Path:
+    classes = about["classes"]
+    shape = adm.read_shape(state)
+    _check_heads(shape, head_channels)
+    configuration = adm.unet_configuration(
+        shape, resolution=about["resolution"], head_channels=head_channels
     )
     converted = adm.convert(state, head_channels=head_channels)
     renewed = shape.classes != len(classes)
@@ -89,17 +162,13 @@ def import_adm(
         SDASScheduler().save_pretrained(str(folder / "scheduler"))
         facts = {
             "schema": SCHEMA,
-            "dataset": dataset,
-            "classes": list(classes),
-            "resolution": resolution,
+            **about,
             "channels": shape.channels,
             "patch": 1,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
             "training": {
-                "imported_from": path.name,
-                "imported_sha256": sha256_file(path),
+                **_origin(path),
                 "class_embedding_renewed": renewed,
-                "versions": versions("torch", "diffusers"),
             },
         }
         write_json(folder / FACTS, facts)

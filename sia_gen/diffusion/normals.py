@@ -28,6 +28,10 @@ class NormalImages:
     classes: tuple[str, ...]
     dataset: str
 
+    def train(self) -> dict[str, Array8]:
+        """Returns the training images by category."""
+        return {name: self.images[self.labels == i] for i, name in enumerate(self.classes)}
+
 
 def _split(category: Category) -> tuple[list[Path], list[Path]]:
     """Returns a category's training images without, and only, a fixed tenth that is held out."""

@@ -44,7 +44,7 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     checkpoint_every: int = 500
     keep: int = 2
-    sample_every: int = 0
+    sample_every: int = 1000
     health_images: int = 60
     save_precision: str = "fp32"
 

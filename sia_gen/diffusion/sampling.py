@@ -15,6 +15,8 @@ from sia_gen.diffusion.scheduler import SDASScheduler, per_image_noise
 Tensor = torch.Tensor
 # x_t (B, C, H, W) and timesteps (B,) -> noise and variance prediction (B, 2C, H, W)
 DenoiserFunction = Callable[[Tensor, Tensor], Tensor]
+# x_t (B, C, H, W) and timesteps (B,) -> scale * grad_x log p(class | x_t), (B, C, H, W)
+GradientFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -30,6 +32,7 @@ def sample(
     generators: Sequence[torch.Generator],
     strengths: Sequence[float],
     device: torch.device,
+    gradient: GradientFunction | None = None,
 ) -> Tensor:
     """Returns images x_0 in [-1, 1], float32 (B, C, H, W), for one strength and generator each."""
     x_t = per_image_noise((len(generators), *shape), generators).to(device)
@@ -37,16 +40,18 @@ def sample(
     for t in scheduler.timesteps:
         step = t.to(device).expand(len(generators))
         prediction = denoiser(x_t, step)
-        x_t = scheduler.step(prediction, t, x_t, strength, generators).prev_sample
+        guide = None if gradient is None else gradient(x_t, step)
+        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
     return x_t
 
 
-def to_uint8(x_BCHW: Tensor) -> Array8:
+def to_uint8(x_BCHW: Tensor, *, truncate: bool = False) -> Array8:
     """Returns images in [-1, 1] as uint8 RGB (B, H, W, 3): (x + 1) * 127.5, rounded and clipped.
 
-    One gray channel is repeated three times.
+    One gray channel is repeated three times. `truncate` cuts fractions off, as RealNet's code does.
     """
-    scaled = ((x_BCHW.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    scaled = (x_BCHW.float() + 1.0) * 127.5
+    scaled = (scaled if truncate else scaled.round()).clamp(0, 255).to(torch.uint8)
     if scaled.shape[1] == 1:
         scaled = scaled.expand(-1, 3, -1, -1)
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())

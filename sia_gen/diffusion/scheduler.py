@@ -120,11 +120,14 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         strength: float | Tensor = 0.0,
         generators: Sequence[torch.Generator] | None = None,
         noise: Tensor | None = None,
+        gradient: Tensor | None = None,
     ) -> SDASOutput:
         """Returns one reverse step from x_t: model_output (B, 2C, H, W), sample (B, C, H, W).
 
         `strength` is one number or one per image (B,), finite and at least 0. The noise is given,
-        or drawn from one generator per image; the last step adds none.
+        or drawn from one generator per image; the last step adds none. `gradient`, scale times
+        grad_x log p(class | x_t), moves the mean by Sigma times itself (Dhariwal & Nichol 2021,
+        Algorithm 1; with `ddim` the noise prediction, Algorithm 2): strength does not amplify it.
         """
         if int(timestep) not in self._index:
             raise UserError(f"timestep {int(timestep)} is not in the chain {sorted(self._index)}")
@@ -144,7 +147,11 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
             self.chain, i, sample.float(), epsilon, self.config.clip_sample
         )
         variance = _learned_variance(self.chain, i, v)
+        if gradient is not None and self.config.algorithm == "iddpm":
+            mean = mean + variance * gradient
         if self.config.algorithm == "ddim":
+            if gradient is not None:
+                pred_x0 = _guided_x0(self.chain, i, pred_x0, gradient)
             mean = _ddim_mean(self.chain, i, sample.float(), pred_x0)
             spread = (
                 strength * _perturbation(self.chain, i, variance, self.config.perturbation)
@@ -182,6 +189,12 @@ def _learned_variance(chain: Schedule, i: int, v: Tensor) -> Tensor:
     fraction = (v + 1.0) / 2.0
     high, low = float(np.log(chain.betas[i])), float(chain.posterior_log_variance[i])
     return torch.exp(fraction * high + (1.0 - fraction) * low)
+
+
+def _guided_x0(chain: Schedule, i: int, x0: Tensor, gradient: Tensor) -> Tensor:
+    """Returns x_0 of the noise prediction lowered by sqrt(1 - a) times the gradient."""
+    product = float(chain.alphas_cumprod[i])
+    return x0 + (1.0 - product) / product**0.5 * gradient
 
 
 def _ddim_mean(chain: Schedule, i: int, x_t: Tensor, x0: Tensor) -> Tensor:

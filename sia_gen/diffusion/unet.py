@@ -117,6 +117,18 @@ def configuration(shape: Preset, *, channels: int, classes: int, resolution: int
     }
 
 
+def fold(x_BCHW: Tensor, patch: int) -> Tensor:
+    """Returns patch x patch pixels as channels: (B, C p^2, H / p, W / p)."""
+    return functional.pixel_unshuffle(x_BCHW, patch) if patch > 1 else x_BCHW
+
+
+def unfold(out: Tensor, patch: int) -> Tensor:
+    """Returns the two halves of a network's output at full resolution, (B, 2C, H, W)."""
+    if patch == 1:
+        return out
+    return torch.cat([functional.pixel_shuffle(o, patch) for o in out.chunk(2, dim=1)], 1)
+
+
 class Denoiser(nn.Module):
     """A UNet2DModel over images: (B, C, H, W), timesteps (B,), classes (B,) -> (B, 2C, H, W).
 
@@ -129,8 +141,5 @@ class Denoiser(nn.Module):
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, class_B: Tensor) -> Tensor:
         """Returns the prediction for noisy images at timesteps and classes."""
-        folded = functional.pixel_unshuffle(x_BCHW, self.patch) if self.patch > 1 else x_BCHW
-        out = self.unet(folded, t_B, class_labels=class_B).sample
-        if self.patch == 1:
-            return out
-        return torch.cat([functional.pixel_shuffle(o, self.patch) for o in out.chunk(2, dim=1)], 1)
+        out = self.unet(fold(x_BCHW, self.patch), t_B, class_labels=class_B).sample
+        return unfold(out, self.patch)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +16,27 @@ from sia_gen.options import ExecutionOptions
 OBJECT_STORE = 80 * 2**20  # bytes: specifications and answers are all that travels
 
 
-def import_ray() -> Any:
+def import_ray(options: ExecutionOptions) -> Any:
     """Returns the ray module, kept from writing to stdout, which belongs to --json."""
+    if options.address is None and "ray" not in sys.modules:
+        _close_doors()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     return ray
+
+
+def _close_doors() -> None:
+    """Has a cluster that is started here listen on loopback alone, and ask for a token.
+
+    Whoever reaches a Ray port may run code. Ray binds all interfaces unless it is told that this
+    machine takes no part in clusters (a switch meant for Windows and macOS); it reads both
+    variables when it is imported.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def connect(ray: Any, options: ExecutionOptions) -> bool:

@@ -14,10 +14,11 @@ class Event:
     """Something worth showing.
 
     worker: a worker is ready (message says where). progress: `images` made of unfinished shards.
-    done: `images` of a finished shard. retry, failed: an attempt or a shard lost, with the reason.
+    done: `images` of a finished shard; elsewhere: the same, finished by another driver. retry,
+    failed: an attempt or a shard lost, with the reason.
     """
 
-    kind: Literal["worker", "progress", "done", "retry", "failed", "note"]
+    kind: Literal["worker", "progress", "done", "elsewhere", "retry", "failed", "note"]
     shard: str = ""
     images: int = 0
     seconds: float = 0.0

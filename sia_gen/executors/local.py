@@ -6,14 +6,16 @@ run here (start it again), and one that hangs hangs. Ray's executor survives bot
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from sia_gen.executors.attempts import Ledger
 from sia_gen.executors.contract import Event, Stop, Summary
 from sia_gen.job import StoppedShardError
 from sia_gen.plan import ShardSpec
 from sia_gen.worker import FATAL, ShardWorker, WorkerConfig
+
+WAIT = 0.2  # seconds between looks at the stop flag while others finish their shards
 
 
 class LocalExecutor:
@@ -28,7 +30,13 @@ class LocalExecutor:
     ) -> Summary:
         """Runs every shard to its end or its quarantine, until `stop` is set."""
         stop.install()
-        ledger = Ledger(specs, Path(self._config.run), lost_attempts=self._attempts)
+        ledger = Ledger(specs, self._config, lost_attempts=self._attempts)
+        try:
+            return self._run(ledger, on_event, stop)
+        finally:
+            ledger.close()
+
+    def _run(self, ledger: Ledger, on_event: Callable[[Event], None], stop: Stop) -> Summary:
         if not len(ledger):
             return ledger.summary()
         worker = ShardWorker(self._config)
@@ -43,7 +51,13 @@ class LocalExecutor:
             on_event(Event(kind="progress", images=images))
 
         while len(ledger) and not stop.is_set():
-            spec, attempt = ledger.take()
+            for event in ledger.look():
+                on_event(event)
+            taken = ledger.take()
+            if taken is None:  # the rest is in the hands of other drivers
+                time.sleep(WAIT)
+                continue
+            spec, attempt = taken
             answer = worker.run(spec, attempt, on_batch)
             if answer["status"] == "done":
                 on_event(ledger.succeed(spec, answer))

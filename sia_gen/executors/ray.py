@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from sia_gen.executors.attempts import Ledger
@@ -50,22 +49,27 @@ class RayExecutor:
         self, specs: Iterable[ShardSpec], on_event: Callable[[Event], None], stop: Stop
     ) -> Summary:
         """Runs every shard to its end or its quarantine, until `stop` is set."""
-        ledger = Ledger(specs, Path(self._config.run), lost_attempts=self._options.attempts)
+        ledger = Ledger(specs, self._config, lost_attempts=self._options.attempts)
         if not len(ledger):
             return ledger.summary()
-        ray = import_ray()
+        ray = import_ray(self._options)
         ours = connect(ray, self._options)
         stop.install()
         try:
-            return _Supervisor(ray, self._config, self._options, ledger, on_event, ours=ours).run(
-                stop
-            )
+            supervisor = Supervisor(ray, self._config, self._options, ledger, on_event, ours=ours)
+            return supervisor.run(stop)
         finally:
+            ledger.close()
             if ours:
                 ray.shutdown()
 
 
-class _Supervisor:
+class Supervisor:
+    """Hires actors, hands out shards, and decides what is tried again.
+
+    `ray` and `clock` are given, so that the same code runs against simulated workers and time.
+    """
+
     def __init__(
         self,
         ray: Any,
@@ -75,16 +79,20 @@ class _Supervisor:
         on_event: Callable[[Event], None],
         *,
         ours: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.ray, self.options, self.ledger, self.on_event = ray, options, ledger, on_event
         nodes = alive_nodes(ray)
         self.share = choose_share(nodes, options, config.threads)
-        require_room(self.share, nodes, options.workers, fixed=ours and options.address is None)
+        fixed = ours and options.address is None
+        if not options.wait or fixed:
+            require_room(self.share, nodes, options.workers, fixed=fixed)
         device = "cpu" if self.share.gpus == 0 and options.device == "auto" else options.device
         self.config = replace(config, device=device)
         self.worker = ray.remote(ShardWorker)
         self.slots: list[_Slot] = []
-        self.started = time.monotonic()
+        self.started = self.clock()
         self.ever_ready = False
         self.start_failures = 0
         self.fatal = ""
@@ -94,6 +102,8 @@ class _Supervisor:
     def run(self, stop: Stop) -> Summary:
         try:
             while self._unfinished() and not stop.is_set() and not self.fatal:
+                for event in self.ledger.look():
+                    self.on_event(event)
                 self._hire()
                 self._assign()
                 self._wait()
@@ -107,11 +117,12 @@ class _Supervisor:
         return len(self.ledger) + sum(slot.spec is not None for slot in self.slots)
 
     def _target(self) -> int:
-        now = time.monotonic()
+        now = self.clock()
         if now - self.counted_nodes > 5.0:  # nodes come and go
             self.counted_nodes = now
             self.fitting = self.share.fitting(alive_nodes(self.ray))
-        return min(self.options.workers or max(1, self.fitting), self._unfinished())
+        busy = sum(slot.spec is not None for slot in self.slots)
+        return min(self.options.workers or max(1, self.fitting), self.ledger.ready + busy)
 
     def _hire(self) -> None:
         while len(self.slots) < self._target():
@@ -127,15 +138,20 @@ class _Supervisor:
 
     def _assign(self) -> None:
         for slot in self.slots:
-            if slot.loading is None and slot.running is None and len(self.ledger):
-                slot.spec, attempt = self.ledger.take()
-                slot.images, slot.moved = 0, time.monotonic()
-                slot.running = slot.actor.run.remote(slot.spec, attempt)
+            if slot.loading is not None or slot.running is not None:
+                continue
+            taken = self.ledger.take()
+            if taken is None:
+                return
+            slot.spec, attempt = taken
+            slot.images, slot.moved = 0, self.clock()
+            slot.running = slot.actor.run.remote(slot.spec, attempt)
 
     def _wait(self) -> None:
         waiting = {slot.loading or slot.running: slot for slot in self.slots}
         waiting.pop(None, None)
         if not waiting:
+            time.sleep(WAIT / 2)  # the rest is in the hands of other drivers
             return
         references = list(waiting)
         ready, _ = self.ray.wait(references, num_returns=1, timeout=WAIT)
@@ -197,11 +213,12 @@ class _Supervisor:
             self.fatal = f"{START_FAILURES} workers in a row could not start: {reason}"
 
     def _watch(self) -> None:
-        now = time.monotonic()
-        if not self.ever_ready and now - self.started > self.options.start_timeout:
+        now = self.clock()
+        patience = self.options.start_timeout + self.options.wait
+        if not self.ever_ready and now - self.started > patience:
             free = self.ray.available_resources()
             self.fatal = (
-                f"no worker was ready after {self.options.start_timeout:g} s: each asks for"
+                f"no worker was ready after {patience:g} s: each asks for"
                 f" {self.share}, free are {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU"
             )
         for slot in [slot for slot in self.slots if slot.running is not None]:

@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
-@pytest.mark.parametrize("command", ["", "train", "score", "predict", "info"])
+@pytest.mark.parametrize("command", ["", "train", "score", "predict", "explain", "export", "info"])
 def test_help_shows_an_example_at_once_and_loads_no_torch(command: str) -> None:
     code = (
         "import sys; from detector import cli\n"
@@ -137,6 +137,19 @@ MISTAKES = {
     "bad resolution": (["--resolution", "40"], "resolution 40 does not suit"),
     "bad device": (["--device", "gpu"], "device 'gpu' is unknown"),
     "half precision": (["--precision", "fp16"], "precision fp16 needs a GPU"),
+    "no textures": (["--source", "dtd"], "needs a folder of textures: give --textures DIR"),
+    "no such textures": (
+        ["--source", "dtd", "--textures", "/no/dtd"],
+        "textures /no/dtd is no folder",
+    ),
+    "bad mixture": (["--source", "sdas:1,noise:0"], "weights must be above 0"),
+    "source without pairs": (["--source", "none"], "needs a source of anomalous pairs"),
+    "protocol typo": (["--protocol", "best"], "protocol 'best' is not one of last, held-out"),
+    "nothing held out": (["--protocol", "held-out"], "needs --holdout"),
+    "patience alone": (["--patience", "3"], "patience has nothing to look at"),
+    "bad share": (["--channels", "1.5"], "each must be a whole number of at least 2, or a share"),
+    "bad ratio": (["--set", "rrs_ratio=1.5"], "rrs_ratio 1.5 is not in (0, 1]"),
+    "unknown tag": (["--weights", "pretrained:tv9"], "its tags are"),
     "missing shards": (["--shards", "/no/run"], "shards /no/run do not exist"),
     "foreign shards": (["--category", "stripes-b", "--shards", "TAR"], "not of line/stripes-b"),
     "unknown flag": (["--recipie", "mobile"], "--recipe"),
@@ -200,12 +213,26 @@ def test_folder_of_something_else_is_left_alone(
     assert code == 2 and "does not exist" in stderr
 
 
-@pytest.mark.parametrize("name", ["realnet", "realnet-small", "mobile", "realnet-demo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "realnet",
+        "realnet-small",
+        "realnet-c",
+        "realnet-512",
+        "resnet34",
+        "efficientnet_b4",
+        "multi-class",
+        "mobile",
+        "realnet-demo",
+    ],
+)
 def test_shipped_recipes_resolve(name: str) -> None:
     from detector.models.realnet import Options
     from detector.options import resolve
 
-    options = resolve(name, {}, Options)
+    given = {"dtd.textures": "textures"} if name == "multi-class" else {}
+    options = resolve(name, given, Options)
     assert options.model == "realnet" and options.total_steps(100) >= 100
     if name == "realnet":
         assert options.options["channels"] == [256, 512, 512, 256]

@@ -13,7 +13,7 @@ from detector.models import realnet
 from detector.nets import afs, backbone, rrs
 from detector.nets.backbone import BackboneOptions
 from detector.nets.discriminator import Discriminator
-from detector.nets.reconstruction import ReconstructionUNet
+from detector.nets.reconstruction import PlainNetwork, ReconstructionUNet
 from sia_gen.core.errors import UserError
 
 
@@ -105,6 +105,31 @@ def test_rdr_is_a_subset_and_rlpr_a_projection_both_decided_by_the_seed() -> Non
     x = torch.randn(2, 20, 4, 4)
     expected = torch.einsum("kc,bchw->bkhw", projection, x)
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_plain_network_keeps_the_shape_and_starts_at_zero() -> None:
+    features = torch.randn(2, 12, 8, 8)
+    assert torch.equal(PlainNetwork(12)(features), torch.zeros_like(features))
+    ReconstructionUNet(200)(torch.randn(1, 200, 8, 8))  # 200 channels are no multiple of 3 heads
+
+
+def test_channels_may_be_shares_of_the_backbones() -> None:
+    common = {"backbone": "resnet18", "weights": "random", "layers": (1, 2), "unet_blocks": 1}
+    one = realnet.build(realnet.Options(channels=(0.25,), **common), 0)  # type: ignore[arg-type]
+    assert one.kept == [16, 32]
+    mixed = realnet.Options(channels=(0.5, 40.0), **common)  # type: ignore[arg-type]
+    assert realnet.build(mixed, 0).kept == [32, 40]
+    assert realnet.describe(mixed)["channels"] == [0.5, 40]
+
+
+def test_tags_of_weights_are_found_by_their_beginning() -> None:
+    assert backbone._tag("wide_resnet50_2", "racm", default=False) == "racm_in1k"
+    assert backbone._tag("wide_resnet50_2", "tv", default=False) == "tv_in1k"
+    assert backbone._tag("wide_resnet50_2", "", default=True) == "racm_in1k"
+    with pytest.raises(UserError, match=r"its tags are racm_in1k, tv2_in1k, tv_in1k"):
+        backbone._tag("wide_resnet50_2", "v1", default=False)
+    tagged = BackboneOptions(**{**vars(OPTIONS), "name": "resnet18.tv_in1k"})
+    assert backbone.build(tagged).label == "resnet18.tv_in1k@random-seed0"
 
 
 @pytest.mark.parametrize(("mode", "outputs"), [("max", 4), ("avg", 4), ("max&avg", 4), ("off", 12)])

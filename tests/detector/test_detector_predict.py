@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detector import overlay
-from detector.predict import PredictOptions, predict, threshold_of
+from detector.predict import PredictOptions, predict, promised, threshold_of
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError
 
@@ -26,6 +26,11 @@ def test_threshold_keeps_the_promised_share_below_it() -> None:
     draws = rng.normal(size=(2000, 40))
     alarms = [row[-1] > threshold_of(row[:-1].tolist(), 0.1) for row in draws]
     assert np.mean(alarms) < 0.12
+    # Too few images cannot promise it, which is said, and the rate that is said is kept.
+    few = [row[-1] > threshold_of(row[:4].tolist(), 0.05) for row in draws]
+    assert promised(4, True, 0.05) == 0.2 and promised(19, True, 0.05) == 0.05
+    assert promised(400, False, 0.05) is None
+    assert np.mean(few) == pytest.approx(0.2, abs=0.03)
 
 
 def test_folder_gives_pictures_and_a_table_and_names_bad_files(

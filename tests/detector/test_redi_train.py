@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from detector import checkpoint, infer, info, runfolder, scorefile
+from detector import checkpoint, infer, info, runfolder, scorefile, steps
+from detector.export import export
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
 from detector.predict import PredictOptions, predict
 from detector.score import score
 from detector.task import single
 from detector.train import accelerator_for, train
-from sia_gen.core.dataset import Category
+from sia_gen.core.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import read_image, read_mask
 
@@ -154,6 +156,23 @@ def test_prediction_decides_by_a_threshold_from_held_out_images(
     assert summary["anomalous"] > 6
     pictures = sorted((tmp_path / "out" / "overlays").glob("*.png"))
     assert len(pictures) == 12
+    options = PredictOptions(device="cpu", steps=True)
+    predict(stripes.test[0].path, model, tmp_path / "steps", options)
+    [picture] = (tmp_path / "steps" / "steps").glob("*.png")
+    # input, map, prompt, recovered, two layers, score
+    with Image.open(picture) as shown:
+        assert shown.size == (7 * 32 + 6 * steps.GAP, 32 + steps.CAPTION)
+
+
+def test_export_holds_retrieval_and_bank_and_refuses_canny(
+    recovered: Path, stripes: Category, tmp_path: Path
+) -> None:
+    folder = runfolder.folder_of(recovered, stripes)
+    described = export(folder, tmp_path / "part.pt2", "torch")
+    assert described["largest_deviation"] <= 1e-3 and (tmp_path / "part.pt2").is_file()
+    options = redi.Options(backbone="resnet18", weights="random", map="canny")
+    with pytest.raises(UserError, match="map canny cannot be exported"):
+        redi.build(options, 0).check_export()
 
 
 def _command(line: Path, recipe: Path, out: Path, *more: str) -> list[str]:
@@ -279,3 +298,38 @@ def test_dry_run_of_the_papers_recipe_names_its_schedule(line: Path, tmp_path: P
     rates = [recover.rate(step) for step in (1000, 1999, 2000, 3999, 4000, 4999)]
     assert rates == [5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4, 1.25e-4]
     assert [discriminate.rate(step) for step in (999, 1000, 2000)] == [5e-3, 2.5e-3, 1.25e-3]
+
+
+def _write_kolektor(root: Path) -> None:
+    """KolektorSDD2's layout: tall images, a mask beside each, defective ones among training's."""
+    rng = np.random.default_rng(5)
+    for split, first, count in (("train", 10000, 26), ("test", 20000, 12)):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            height, width = int(rng.integers(60, 70)), int(rng.integers(20, 26))
+            stripes = 120 + 50 * np.sin(np.arange(width) / 1.5 + rng.uniform(0, 6))
+            gray = stripes[None] + rng.normal(0, 4, (height, width))
+            mask = np.zeros((height, width), dtype=np.uint8)
+            if i % 3 == 2:
+                top, left = int(rng.integers(4, 40)), int(rng.integers(2, 12))
+                mask[top : top + 16, left : left + 8] = 255
+                gray[mask > 0] = 60
+            image = np.clip(gray, 0, 255).astype(np.uint8)
+            Image.fromarray(image).convert("RGB").save(root / split / f"{first + i}.png")
+            Image.fromarray(mask).save(root / split / f"{first + i}_GT.png")
+
+
+def test_kolektor_tree_end_to_end(tmp_path: Path, small: Make) -> None:
+    _write_kolektor(tmp_path / "kolektorsdd2")
+    category = open_dataset(tmp_path / "kolektorsdd2").one("all")
+    assert len(category.train) == 18 and len(category.test) == 12
+    facts = train(small(steps=60), single(category, []), tmp_path / "run", cpu())
+    assert facts["inputs"]["train_images"] == 18
+    assert score(tmp_path / "run", category, "cpu")
+    folder = runfolder.folder_of(tmp_path / "run", category)
+    scores = scorefile.read(folder / "scores")
+    labels = np.array([item["anomalous"] for item in scores.items])
+    values = np.array([item["score_max"] for item in scores.items])
+    assert labels.sum() == 4 and scores.maps_NHW.shape == (12, 32, 32)
+    above = mannwhitneyu(values[labels], values[~labels]).statistic
+    assert above / (4 * 8) > 0.7

@@ -59,3 +59,24 @@ def test_every_misfit_is_named(golden: Path, tmp_path: Path) -> None:
     refused({**state, "out.0.weight": torch.zeros(5)}, r"conv_norm_out.weight has shape \(5,\)")
     refused({**state, "out.0.bias": state["out.0.bias"] * float("nan")}, "out.0.bias holds NaN")
     refused({"weight": torch.zeros(1)}, "no ADM U-Net")
+
+
+def test_stock_diffusers_gives_the_same_image_of_an_imported_model(
+    golden: Path, tmp_path: Path
+) -> None:
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    from sia_gen.diffusion.sampling import image_generators, to_uint8
+
+    out = import_adm(golden / "adm_unet_tiny.pt", tmp_path / "m", classes=NAMES, **ARGUMENTS)  # type: ignore[arg-type]
+    ours = load_generator(out, device="cpu", precision="fp32").images("c", [11], [0.0])
+    unet = UNet2DModel.from_pretrained(str(out), subfolder="unet").eval()
+    scheduler = DDPMScheduler.from_pretrained(str(out), subfolder="scheduler")
+    scheduler.set_timesteps(20)
+    random = image_generators([11])[0]
+    x = torch.randn((3, 32, 32), generator=random)[None]
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            output = unet(x, t, class_labels=torch.tensor([2])).sample
+            x = scheduler.step(output, t, x, generator=random).prev_sample
+    assert np.abs(ours.astype(int) - to_uint8(x).astype(int)).max() <= 1

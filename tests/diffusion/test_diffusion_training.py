@@ -102,6 +102,13 @@ def test_it_learns(learned: Path, data: Path, tmp_path: Path) -> None:
     along_column = np.abs(np.diff(made.astype(float), axis=1)).mean()
     assert along_row > 1.1 * along_column
     assert (learned.parent / "samples" / "step-0000150.png").is_file()
+    look = json.loads((learned.parent / "samples" / "step-0000150.json").read_text())
+    assert set(look["categories"]) == {"across", "down"}
+    assert look["categories"]["down"].keys() >= {"kid", "kid_train", "relative_to_train"}
+    # Another set of seeds of the same weights: the same order of magnitude as the final check.
+    assert 0.2 < look["worst_relative"] / facts.health["worst_relative"] < 5.0
+    kept = sorted(p.name for p in (learned.parent / "checkpoints").iterdir())
+    assert kept == ["step-0000075", "step-0000150"]
 
 
 def test_stock_diffusers_gives_the_same_image_at_strength_zero(learned: Path) -> None:

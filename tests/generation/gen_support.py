@@ -22,6 +22,11 @@ from sia_gen.worker import WorkerConfig
 
 DATASET = "mini"
 CATEGORIES = ("brick", "grass", "gravel")
+STABLE = ("index.json", "wids.json", "sizes.json", "README.md", "card/strengths.svg")
+RUN_FILES = {
+    *STABLE,
+    *("run.json", "progress.json", "croissant.json", "card/contact-sheet.png"),
+}
 
 
 class NoStop:
@@ -39,7 +44,7 @@ def seed_of(category: str, index: int) -> int:
     return image_seed(0, f"{DATASET}/{category}", index)
 
 
-def options(out: Path, data: Path, **changes: Any) -> RunOptions:
+def options(out: object, data: Path, **changes: Any) -> RunOptions:
     """Options of a run of three categories in nine shards."""
     values: dict[str, Any] = {
         "out": str(out),
@@ -107,8 +112,9 @@ def stable_files(run: Path) -> dict[str, str]:
         record = json.loads(path.read_text())
         del record["made"]
         found[path.relative_to(run).as_posix()] = json.dumps(record, sort_keys=True)
-    for name in ("index.json", "wids.json", "sizes.json"):
+    for name in STABLE:
         found[name] = (run / name).read_text()
+    found["sheet"] = sha256_file(run / "card/contact-sheet.png")
     return found
 
 
@@ -162,7 +168,7 @@ def call(*arguments: object, **keywords: Any) -> tuple[int, str, str]:
     return finish(start(*arguments, **keywords))
 
 
-def run_arguments(out: Path, data: Path, /, **changes: object) -> list[object]:
+def run_arguments(out: object, data: Path, /, **changes: object) -> list[object]:
     """Arguments of `sia-gen run` for the run of `options`, on the local executor."""
     values: dict[str, object] = {
         "out": out,

@@ -40,6 +40,7 @@ def test_a_run_writes_shards_that_the_core_reads(finished: Path) -> None:
             "checkpoint_sha256",
             "sampler",
             "steps",
+            "encoding",
             "pixels_sha256",
         }
         assert metadata["index"] == position
@@ -79,7 +80,7 @@ def test_index_files_agree_with_the_shards(finished: Path) -> None:
 
 def test_nothing_is_left_behind(finished: Path) -> None:
     names = {name for name in support.all_files(finished) if not name.startswith("shards/")}
-    assert names == {"run.json", "progress.json", "index.json", "wids.json", "sizes.json"}
+    assert names == support.RUN_FILES
 
 
 def test_running_again_starts_no_executor(tmp_path: Path, mini: Path, finished: Path) -> None:

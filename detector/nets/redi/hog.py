@@ -82,17 +82,23 @@ class Hog(nn.Module):
         rows, columns, magnitude = (
             x[:, 0, : down * cell, : across * cell] for x in (rows, columns, magnitude)
         )
-        # In double precision, and exact on the diagonals: there lie the very borders of bins.
-        degrees = torch.rad2deg(torch.atan2(rows.double(), columns.double()))
+        # In double precision: where bins meet on the axes, pixels lie on their very border.
+        # Other runtimes have no arc tangent in double: there the axes are put right by hand.
+        kind = torch.float32 if torch.compiler.is_exporting() else torch.float64
+        degrees = torch.rad2deg(torch.atan2(rows.to(kind), columns.to(kind)))
+        if torch.compiler.is_exporting():
+            degrees = torch.where((columns == 0) & (rows != 0), 90.0, degrees)
         degrees = torch.where(degrees < 0, degrees + 180, degrees)
-        falling = (rows < 0) != (columns < 0)
-        diagonal = (rows.abs() == columns.abs()) & (rows != 0)
-        degrees = torch.where(diagonal, 45.0 + 90.0 * falling, degrees)
-        chosen = (degrees * (self.bins / 180)).long() % self.bins
-        ys = torch.arange(down, device=chosen.device).repeat_interleave(cell)
-        xs = torch.arange(across, device=chosen.device).repeat_interleave(cell)
-        chosen = chosen + (ys[:, None] * across + xs) * self.bins
-        votes = magnitude.new_zeros(len(chosen), down * across * self.bins)
+        degrees = torch.where(degrees >= 180, 0.0, degrees)
+        if self.bins % 4 == 0:  # they meet on the diagonals too, which atan2 may miss by a bit
+            falling = (rows < 0) != (columns < 0)
+            diagonal = (rows.abs() == columns.abs()) & (rows != 0)
+            degrees = torch.where(diagonal, 45.0 + 90.0 * falling, degrees)
+        ys = torch.arange(down, device=rows.device).repeat_interleave(cell)
+        xs = torch.arange(across, device=rows.device).repeat_interleave(cell)
+        first = (ys[:, None] * across + xs) * self.bins
+        chosen = (degrees * (self.bins / 180)).long() + first
+        votes = magnitude.new_zeros(chosen.shape[0], down * across * self.bins)
         votes = votes.scatter_add(1, chosen.flatten(1), magnitude.flatten(1)) / cell**2
         return votes.view(-1, down, across, self.bins)
 

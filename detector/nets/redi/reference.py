@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,3 +92,20 @@ class Scaling(nn.Module):
             if self.how == "centre":
                 self.get_buffer(f"shift{i}").copy_(mean.view(shape))
             self.get_buffer(f"factor{i}").copy_((1 / deviation).view(shape))
+
+
+class Learnable(nn.Module):
+    """Without the Feature Recovery Block: a copy of the backbone that learns (Sec. 4.3.8)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, count: int) -> None:
+        super().__init__()
+        self.net, self.count = copy.deepcopy(backbone.net), count
+        self.register_buffer("mean", backbone.mean.clone())
+        self.register_buffer("std", backbone.std.clone())
+
+    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Returns features of the first layers, with gradients."""
+        return list(self.net((images_B3HW - self.mean) / self.std))[: self.count]

@@ -14,7 +14,6 @@ KINDS = ("hog", "canny", "sobel", "roberts")
 COLOURS = ("gray", "max")
 SCALES = ("fixed", "image")
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as OpenCV and Pillow weigh colours
-QUANTILE = 0.995  # of an image's map; its mean over the normal images becomes 1
 
 
 def to_gray(images_B3HW: Tensor) -> Tensor:
@@ -39,10 +38,12 @@ class SelfMap(nn.Module):
         cell: int = 8,
         colour: str = "gray",
         scale: str = "fixed",
+        quantile: float = 0.995,
         thresholds: tuple[int, int] = (50, 100),
     ) -> None:
         super().__init__()
         self.kind, self.colour, self.scale, self.thresholds = kind, colour, scale, thresholds
+        self.quantile = quantile
         self.hog = Hog(bins, cell) if kind == "hog" else None
         self.register_buffer("gain", torch.ones(()))
 
@@ -59,13 +60,13 @@ class SelfMap(nn.Module):
 
     @torch.no_grad()
     def fix_gain(self, normal: Iterable[Tensor]) -> float:
-        """Sets and returns the gain that brings normal images' bright pixels to 1."""
+        """Sets and returns the gain that brings a quantile of normal images' pixels to 1."""
         if self.kind == "canny":
             return float(self.gain)
         bright, peak = [], 0.0
         for images in normal:
             maps = self.raw(images).flatten(1)
-            bright += torch.quantile(maps, QUANTILE, dim=1).tolist()
+            bright += torch.quantile(maps, self.quantile, dim=1).tolist()
             peak = max(peak, float(maps.max()))
         level = sum(bright) / max(len(bright), 1) or peak
         self.gain.fill_(1 / level if level > 0 else 1.0)

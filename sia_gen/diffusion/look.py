@@ -1,0 +1,84 @@
+"""A look at a model while it trains: a grid of samples, and its health so far.
+
+The grid has one row a class and always the same seeds. The health figure is that of the finished
+model (health.py): KID of s = 0 samples against held-out normal images, beside KID of the training
+images against the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sia_gen.core.files import write_bytes, write_json
+from sia_gen.core.images import Array8, encode_png, grid
+from sia_gen.core.seeds import derive_seed
+from sia_gen.diffusion import health
+from sia_gen.diffusion.device import autocast, choose_precision
+from sia_gen.diffusion.normals import NormalImages
+from sia_gen.diffusion.options import TrainOptions
+from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
+from sia_gen.diffusion.scheduler import SDASScheduler
+
+COLUMNS = 8
+BATCH = 16
+
+
+class Look:
+    """Draws samples from a network as it stands, writes the grid and measures the health."""
+
+    def __init__(self, options: TrainOptions, normals: NormalImages, channels: int) -> None:
+        self.options, self.normals, self.channels = options, normals, channels
+        self.scheduler = SDASScheduler(prediction_type=options.prediction)
+        self.scheduler.set_timesteps(options.sampling_steps)
+
+    def __call__(self, step: int, denoiser: torch.nn.Module) -> dict[str, Any]:
+        """Writes samples/step-NNNNNNN.png and .json, and returns the health."""
+        out, count = Path(self.options.out), max(COLUMNS, self.options.health_images)
+        samples = {
+            name: self._samples(denoiser, label, count)
+            for label, name in enumerate(self.normals.classes)
+        }
+        rows = [list(images[:COLUMNS]) for images in samples.values()]
+        write_bytes(out / "samples" / f"step-{step:07}.png", encode_png(grid(rows), level=6))
+        found = health.measure(samples, self.normals.train(), self.normals.held_out)
+        write_json(out / "samples" / f"step-{step:07}.json", {"step": step, **found})
+        return found
+
+    def _samples(self, denoiser: torch.nn.Module, label: int, count: int) -> Array8:
+        device = next(denoiser.parameters()).device
+        precision = choose_precision(self.options.precision, device)
+        seeds = [derive_seed("grid", label, i) for i in range(count)]
+
+        def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            labels = torch.full((len(x),), label, device=device)
+            with autocast(device, precision):
+                return denoiser(x, t, labels).float()
+
+        shape = (self.channels, self.options.resolution, self.options.resolution)
+        made = []
+        for first in range(0, count, BATCH):
+            chosen = seeds[first : first + BATCH]
+            x_0 = sample(
+                denoise,
+                self.scheduler,
+                shape,
+                image_generators(chosen),
+                [0.0] * len(chosen),
+                device,
+            )
+            made.append(to_uint8(x_0))
+        return np.concatenate(made)
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """Returns a health in words: the worst category against its yardstick, and its KIDs."""
+    name, figures = max(found["categories"].items(), key=lambda item: item[1]["relative"])
+    return (
+        f"{'passed' if found['passed'] else 'failed'}: relative KID {figures['relative']:.3f}"
+        f" (below 1 passes); worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
+        f" {figures['kid_train']:.4g} of training images, both to held-out normal images"
+    )

@@ -1,0 +1,106 @@
+"""Exported files give the checkpoint's maps; pictures of the selection; the folded form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from detector import checkpoint, export
+from detector.explain import CHANNELS, LOSSES, explain
+from detector.nets.folding import folded
+from sia_gen.core.dataset import Category
+from sia_gen.core.errors import UserError, VerificationError
+from sia_gen.core.images import read_image
+
+
+def test_onnx_file_gives_the_same_maps_in_onnxruntime(
+    trained: Path, stripes: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder, out = trained / "line" / "stripes", tmp_path / "stripes.onnx"
+    facts = export.export(folder, out, "onnx")
+    assert facts["largest_deviation"] < 1e-4
+    assert json.loads((tmp_path / "stripes.onnx.json").read_text()) == facts
+    images = np.stack([read_image(e.path, 32) for e in stripes.test[:5]])
+    inputs = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (maps,) = session.run(["maps"], {"images": inputs})
+    model = checkpoint.load(folder, torch.device("cpu")).model
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(maps, wanted, atol=1e-4)
+    # A file whose maps differ is not published.
+    monkeypatch.setattr(export, "_run_onnx", lambda _, images: images.numpy()[:, 0])
+    with pytest.raises(VerificationError, match="differ from the checkpoint's"):
+        export.export(folder, tmp_path / "other.onnx", "onnx")
+    assert not (tmp_path / "other.onnx").exists()
+    with pytest.raises(UserError, match=r"called \*\.onnx"):
+        export.export(folder, tmp_path / "model.bin", "onnx")
+
+
+def test_torch_export_needs_nothing_of_this_package(trained: Path, tmp_path: Path) -> None:
+    folder, out = trained / "line" / "stripes", tmp_path / "stripes.pt2"
+    assert export.export(folder, out, "torch")["largest_deviation"] < 1e-5
+    program = torch.export.load(out)
+    images = torch.rand(4, 3, 32, 32)
+    model = checkpoint.load(folder, torch.device("cpu")).model
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+def test_explanation_draws_losses_and_channels(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    folder = trained / "line" / "stripes"
+    facts = explain(folder, stripes, tmp_path, source="cutpaste", columns=3, device_name="cpu")
+    (layer,) = facts["layers"]
+    assert (layer["layer"], layer["channels"], layer["kept"]) == (1, 64, 12)
+    assert layer["mean_loss_kept"] < layer["mean_loss_dropped"]
+    for name in (LOSSES, CHANNELS):
+        assert read_image(tmp_path / name).std() > 1
+
+
+def test_steps_show_the_residuals_that_rrs_chose(trained: Path, stripes: Category) -> None:
+    model = checkpoint.load(trained / "line" / "stripes", torch.device("cpu")).model
+    image = torch.from_numpy(read_image(stripes.test[0].path, 32)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        steps = model.steps(image)
+        torch.testing.assert_close(steps["score"], model(image))
+    kept = {f"L1:{i}" for i in model.reductions[0].index.tolist()}  # type: ignore[index,union-attr]
+    names = [name for name in steps if name not in {"input", "score"}]
+    assert len(names) == 4 and {name.split()[1] for name in names} <= kept
+    assert {name.split()[0] for name in names} == {"max", "avg"}
+
+
+def test_inference_form_gives_the_same_maps(trained: Path) -> None:
+    folder, device = trained / "line" / "stripes", torch.device("cpu")
+    images = torch.rand(3, 3, 32, 32)
+    fast = checkpoint.load(folder, device, fast=True).model
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.backbone.net.modules())
+    with torch.no_grad():
+        plain = checkpoint.load(folder, device).model(images)
+        torch.testing.assert_close(fast(images), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_norm_is_not_folded_where_that_changes_the_output() -> None:
+    class Crossed(nn.Module):
+        """Its children look like a convolution and its norm, but the norm comes first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+            self.norm.running_mean.fill_(0.5)  # type: ignore[union-attr]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(self.norm(x))
+
+    net, x = Crossed().eval(), torch.rand(1, 3, 8, 8)
+    kept = folded(net, (x,))
+    assert isinstance(kept.norm, nn.BatchNorm2d)
+    torch.testing.assert_close(kept(x), net(x))

@@ -1,0 +1,94 @@
+"""Two processes that share a batch train like one, and stop together where one of them diverges."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector import checkpoint
+from detector.nets.batchnorm import BatchNorm2d
+from detector.options import TrainOptions
+from detector.task import single
+from detector.train import accelerator_for, train
+from sia_gen.core.dataset import Category
+from sia_gen.core.shards import find_shards
+
+RANK = """
+import os, sys
+sys.argv = ["detector", *sys.argv[1:]]
+import torch
+torch.set_num_threads(1)
+from detector import cli
+from detector.models.realnet import RealNet
+try:
+    cli.group(prog_name="detector", standalone_mode=False)
+except SystemExit as stopped:
+    assert not stopped.code, stopped.code
+original, calls = RealNet.losses, 0
+def poisoned(self, *inputs):
+    global calls
+    calls += 1
+    losses = original(self, *inputs)
+    if os.environ["RANK"] == "1" and calls > 12:
+        losses["segmentation"] = losses["segmentation"] * float("nan")
+    return losses
+RealNet.losses = poisoned
+sys.argv[sys.argv.index("--out") + 1] += "-poisoned"
+cli.main()
+"""
+
+
+def test_two_processes_train_like_one_and_stop_together(
+    tmp_path: Path,
+    tiny: Callable[..., TrainOptions],
+    recipe: Path,
+    line: Path,
+    stripes: Category,
+    generated: Path,
+) -> None:
+    options = tiny(batch=6, checkpoint_seconds=0.001)
+    options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
+    tars = find_shards(generated)
+    whole = train(options, single(stripes, tars), tmp_path / "one", accelerator_for("cpu", "fp32"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", RANK, "train", "--data", str(line), "--category", "stripes"]
+    command += ["--shards", str(generated), "--recipe", str(recipe), "--device", "cpu"]
+    command += ["--batch", "6", "--set", "checkpoint_seconds=0.001", "--out", str(tmp_path / "two")]
+    ranks = []
+    for rank in ("0", "1"):
+        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        ranks.append(
+            subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+        )
+    said = [process.communicate(timeout=220)[1] for process in ranks]
+    shared = checkpoint.read_facts(tmp_path / "two" / "line" / "stripes")
+    assert shared["afs_losses"] == whole["afs_losses"]
+    for (_, *one), (_, *two) in zip(whole["curve"], shared["curve"], strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+    a = checkpoint.load(tmp_path / "one" / "line" / "stripes", torch.device("cpu")).model
+    b = checkpoint.load(tmp_path / "two" / "line" / "stripes", torch.device("cpu")).model
+    for name, value in a.state_dict().items():
+        torch.testing.assert_close(b.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    # The NaN of rank 1 after step 10 stops both at the next look; the state of step 10 is kept.
+    assert [process.returncode for process in ranks] == [6, 6], said
+    assert all("training diverged at step 20" in text for text in said)
+    kept = checkpoint.load_state(tmp_path / "two-poisoned" / "line" / "stripes")
+    assert kept is not None and kept[1]["step"] == 10
+    assert not checkpoint.nonfinite(kept[0]["model"])
+
+
+def test_batchnorm_alone_is_torchs() -> None:
+    ours, torchs = BatchNorm2d(4, momentum=0.3), torch.nn.BatchNorm2d(4, momentum=0.3)
+    x = torch.randn(3, 4, 5, 5)
+    torch.testing.assert_close(ours(x), torchs(x))
+    torch.testing.assert_close(ours.state_dict(), torchs.state_dict())

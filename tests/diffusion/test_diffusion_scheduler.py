@@ -1,0 +1,87 @@
+"""SDAS as a diffusers scheduler: its configuration, a strength per image, DDIM's perturbations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sia_gen.core.errors import UserError
+from sia_gen.diffusion.sampling import image_generators, sample
+from sia_gen.diffusion.scheduler import SDASScheduler
+
+
+def chain(**options: str) -> SDASScheduler:
+    made = SDASScheduler(**options)  # type: ignore[arg-type]
+    made.set_timesteps(20)
+    return made
+
+
+def tensors(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 3, 4, 4, generator=random)
+    return x, torch.randn(count, 6, 4, 4, generator=random).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("kind", ["learned", "posterior", "beta"])
+def test_ddim_adds_noise_of_s_times_the_chosen_variance(kind: str) -> None:
+    scheduler, (x, output) = chain(algorithm="ddim", perturbation=kind), tensors()
+    i, s = 9, 0.02
+    t = int(scheduler.chain.timesteps[i])
+    step = scheduler.step(output, t, x, strength=s, noise=torch.ones_like(x))
+    still = scheduler.step(output, t, x, strength=0.0, noise=torch.ones_like(x))
+    torch.testing.assert_close(still.prev_sample, still.mean)
+    expected = {
+        "learned": step.variance,
+        "posterior": torch.full_like(x, float(scheduler.chain.posterior_variance[i])),
+        "beta": torch.full_like(x, float(scheduler.chain.betas[i])),
+    }[kind]
+    added = (step.prev_sample - still.prev_sample) ** 2
+    torch.testing.assert_close(added, s * expected, rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("algorithm", ["iddpm", "ddim"])
+def test_each_image_has_its_own_strength(algorithm: str) -> None:
+    scheduler, (x, output) = chain(algorithm=algorithm), tensors()
+    strengths = [0.0, 0.1, 0.7]
+    t, noise = int(scheduler.timesteps[3]), torch.randn_like(x)
+    together = scheduler.step(output, t, x, strength=torch.tensor(strengths), noise=noise)
+    for k, s in enumerate(strengths):
+        one = slice(k, k + 1)
+        alone = scheduler.step(output[one], t, x[one], strength=s, noise=noise[one])
+        torch.testing.assert_close(together.prev_sample[one], alone.prev_sample)
+
+
+def test_the_configuration_is_saved_and_loaded(tmp_path: Path) -> None:
+    SDASScheduler(prediction_type="v_prediction", algorithm="ddim").save_pretrained(str(tmp_path))
+    loaded = SDASScheduler.from_pretrained(str(tmp_path))
+    assert loaded.config.prediction_type == "v_prediction"
+    assert loaded.config.algorithm == "ddim"
+    for wrong in ({"algorithm": "euler"}, {"perturbation": "none"}, {"beta_schedule": "cosine"}):
+        with pytest.raises(UserError):
+            SDASScheduler(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -0.1])
+def test_a_strength_that_is_none_is_refused(strength: float) -> None:
+    scheduler, (x, output) = chain(), tensors()
+    with pytest.raises(UserError, match="expected finite numbers of at least 0"):
+        scheduler.step(output, 950, x, strength=torch.tensor([0.1, strength, 0.1]), noise=x)
+
+
+def test_noise_of_an_image_is_its_own() -> None:
+    def denoiser(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x * torch.cos(t.float()).view(-1, 1, 1, 1), torch.tanh(x)], dim=1)
+
+    def images(seeds: list[int]) -> np.ndarray:
+        strengths = [0.1 * (seed % 3) for seed in seeds]
+        generators = image_generators(seeds)
+        cpu = torch.device("cpu")
+        return sample(denoiser, chain(), (3, 8, 8), generators, strengths, cpu).numpy()
+
+    batch = images([5, 6, 7, 8])
+    for position, seed in enumerate((5, 6, 7, 8)):
+        np.testing.assert_array_equal(images([seed])[0], batch[position])
+    np.testing.assert_array_equal(images([8, 6])[1], batch[1])
