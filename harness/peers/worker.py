@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import random
-import resource
 import sys
 import time
 import warnings
@@ -137,8 +136,9 @@ def peak_mib(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated() / 2**20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    return int(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
+    from sia_gen.core.memory import peak_mib as resident
+
+    return resident()
 
 
 def scores_of(spec: dict[str, Any], folder: Path) -> Any:
