@@ -16,10 +16,18 @@ from harness.cli_options import (
 )
 from sia_gen.core.errors import IncompleteError, UserError
 
-INSTALL = "They need anomalib: pip install 'sia-gen[peers]'. See docs/peers.md."
+EPILOG = """\b
+Example:
+  harness peers list
+  harness peers run --model patchcore,padim --data parts --category bolt \\
+      --weights mobilenetv2_100.safetensors --out runs/peers
+
+\b
+They need anomalib: pip install 'sia-gen[peers]'. See docs/peers.md.
+"""
 
 
-@click.group(context_settings=SETTINGS, epilog=INSTALL)
+@click.group(context_settings=SETTINGS, epilog=EPILOG)
 def peers() -> None:
     """Run other people's detectors on the same images, weights and metrics."""
 
