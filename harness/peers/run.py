@@ -83,7 +83,7 @@ def _reason(log: Path, code: int, limit: float | None) -> str:
     said = [last for line in lines if (last := line.rpartition("\r")[2]).strip()]
     if limit is not None:
         return f"stopped after {limit:g} minutes, the limit; see {log}"
-    last = " ".join(said[-1].split())[:300] if said else "it said nothing"
+    last = " ".join(said[-1].split())[:300] if said else "nothing"
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"killed by {name} after saying: {last}; see {log}"
