@@ -88,7 +88,7 @@ class Health:
             message = (
                 f"the mean brightness is {self.mean_level:.0f}, that of the normal images"
                 f" {normal.mean:.0f} (at most {normal.allowed:.0f} apart): the model or the device"
-                " is broken; nothing was published"
+                " is broken; nothing was published (--force makes shards of such a model)"
             )
             raise UnhealthyShardError(message)
 

@@ -54,11 +54,14 @@ def _say(text: str) -> None:
 
 
 def _brightness(prepared: Prepared) -> dict[str, Levels]:
-    """Returns how bright the normal images are; what the run folder says of it stays."""
+    """Returns how bright the normal images are; what the run folder says of it stays.
+
+    A model that is used in spite of its health is not judged by its brightness either: then {}.
+    """
     stored = run_folder.read(prepared.out).get("normals") if prepared.exists else None
     if isinstance(stored, dict):
         return {name: Levels(**level) for name, level in stored.items()}
-    if not source.resembles_normals(prepared.model):
+    if prepared.facts["model"]["forced"] or not source.resembles_normals(prepared.model):
         return {}
     side = prepared.recipe.resolution
     return {category.key: normals.levels(category, side) for category in prepared.categories}

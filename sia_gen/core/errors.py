@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from sia_gen.core.threads import share_cores
+
 
 class UserError(Exception):
     """A mistake the user can mend; the message says where, what was found and what to do."""
@@ -44,6 +46,7 @@ class DivergedError(UserError):
 
 def run_command(command: Callable[[], object]) -> None:
     """Runs a command line and turns user errors into one line on stderr and their exit code."""
+    share_cores()
     try:
         command()
         sys.stdout.flush()
