@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-KEY := $(shell sha256sum pyproject.toml | cut -c1-16)
+EXTRAS ?= test,check
+KEY := $(shell (cat pyproject.toml; echo '$(EXTRAS)') | sha256sum | cut -c1-16)
 READY := $(VENV)/.ready-$(KEY)
 OUT ?= runs/demo
 export PYTHONUNBUFFERED := 1
@@ -14,11 +15,11 @@ export PYTHONUNBUFFERED := 1
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# The environment is keyed by pyproject.toml; the link to this checkout is renewed when it moved.
+# The environment is keyed by pyproject.toml and EXTRAS; the link to this checkout is renewed when it moved.
 $(READY):
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.ready-* && echo '$(CURDIR)' > $(VENV)/.linked && touch $@
 
 install: $(READY) ## Create the environment in .venv (VENV=DIR for another place)

@@ -165,6 +165,7 @@ def score(
         "steps": int(facts["step"]),
         "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
         "train_seconds": round(float(facts["seconds"]), 1),
+        **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
         "scoring_device": device.type,
         "threads": torch.get_num_threads(),

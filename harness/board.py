@@ -10,6 +10,8 @@ from harness.published import Published
 from harness.records import Record
 from sia_gen.core.provenance import hash_options
 
+NO_RUN = frozenset({"failed", "not run"})  # how the reason of a cell without a run begins
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -73,6 +75,11 @@ class Row:
         """What the row is called: the method, and the source where it has one of its own."""
         own = self.source not in {"none", self.method}
         return f"{self.method} + {self.source}" if own else self.method
+
+    @property
+    def published_only(self) -> bool:
+        """Whether nothing of the row was run here."""
+        return not self.records
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from harness.cli_compare import compare
 from harness.cli_demo import demo
 from harness.cli_detection import baseline, evaluate
 from harness.cli_options import SETTINGS
+from harness.cli_peers import peers
 from harness.cli_quality import quality
 from harness.cli_reproduce import reproduce
 from harness.cli_submit import submit
@@ -56,7 +57,8 @@ def group() -> None:
 
 
 for command in (
-    demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce, weights,
+    demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce, peers,
+    weights,
 ):  # fmt: skip
     group.add_command(command)
 

@@ -17,6 +17,7 @@ Example:
   harness leaderboard runs/results
   harness leaderboard runs/results --format csv > board.csv
   harness leaderboard runs/results --method 'realnet*' --category 'brick,gr*' --format latex
+  harness leaderboard runs/results --published
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
 )
@@ -54,6 +55,11 @@ Example:
     metavar="METRIC",
     help="Detection metric that ranks the rows.",
 )
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Also show systems that papers give numbers for and that were not run here.",
+)
 @click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
 @click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
 @click.option("--category", metavar="GLOBS", help="Only these categories.")
@@ -67,6 +73,7 @@ def leaderboard(
     sheets: tuple[Path, ...],
     title: str,
     rank_by: str,
+    published: bool,
     **only: str | None,
 ) -> None:
     """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
@@ -79,6 +86,11 @@ def leaderboard(
     if sheets and html is None:
         raise UserError("--contact-sheet is shown on the page: give --html FILE too")
     sections = build(filtered(records.find(results), only), rank_by=rank_by)
+    if published:
+        from harness.published import PublishedNumbers
+        from harness.published_rows import add
+
+        sections = add(sections, PublishedNumbers(), only["dataset"])
     if html is not None:
         from harness import report
 

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from harness import costs
 from harness.board import Cell, Section, best
 from harness.tables import (
     LEGEND,
@@ -183,6 +184,8 @@ def as_document(sections: list[Section]) -> dict[str, Any]:
                         "means": cells(row.groups),
                         "by_category": cells(row.categories),
                         "notes": list(row.notes),
+                        "costs": costs.of_row(row),
+                        "published_only": row.published_only,
                     }
                     for row in section.rows
                 ],

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.board import Cell, Column, Row, Section
+from harness.board import NO_RUN, Cell, Column, Row, Section
 from harness.published import Published, PublishedNumbers
 from harness.records import Record
 from sia_gen.core.errors import UserError, near_names
@@ -265,7 +265,11 @@ def _group_cell(
     wanted = {(c, s, column.key) for c in names for s in seeds} & entries.keys()
     nulls = sorted({key[0] for key in wanted if entries[key]["value"] is None})
     if nulls:
-        reason = f"undefined in {', '.join(nulls)}"
+        reasons = {str(entries[k]["reason"]) for k in wanted if entries[k]["value"] is None}
+        if len(reasons) == 1 and next(iter(reasons)).partition(":")[0] in NO_RUN:
+            reason = next(iter(reasons))
+        else:
+            reason = f"undefined in {', '.join(nulls)}"
     elif len(measured := {key[0] for key in wanted}) < len(names):
         reason = f"{len(measured)} of {len(names)} categories"
     else:

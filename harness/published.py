@@ -14,6 +14,10 @@ COLUMNS = ("paper", "table", "dataset", "category", "method", "setting", "metric
 MEANS = frozenset({"mean", "mean_texture", "mean_object"})
 # Settings that are the papers' main protocol, not an ablation.
 MAIN_SETTINGS = frozenset({"", "images=1000;runs=3"})
+# Settings under which papers compare whole systems: rows of their own, METHOD/SETTING.
+OTHER_SETTINGS = frozenset({"multi-class"})
+# Names under which the harness runs systems that the papers spell otherwise.
+ALIASES = {"stfpm": "stpm", "csflow": "cs-flow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ def _column(method: str, metric: str) -> tuple[str, float] | None:
     return known.get(metric)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Returns a name without what spellings differ in."""
     return name.casefold().replace("_", "-").replace(" ", "-")
 
 
@@ -72,28 +77,45 @@ class PublishedNumbers:
         self._categories: dict[str, set[str]] = {}
         for row in _rows(path):
             if row["category"] not in MEANS:
-                self._categories.setdefault(_plain(row["dataset"]), set()).add(row["category"])
+                self._categories.setdefault(plain(row["dataset"]), set()).add(row["category"])
             column = _column(row["method"], row["metric"])
-            if column is None or row["setting"] not in MAIN_SETTINGS:
+            if column is None or row["setting"] not in MAIN_SETTINGS | OTHER_SETTINGS:
                 continue
-            key = (_plain(row["dataset"]), row["category"], _plain(row["method"]), column[0])
+            # One model for all categories is another problem: it never stands beside a row of ours.
+            other = f"/{row['setting']}" if row["setting"] in OTHER_SETTINGS else ""
+            method = plain(row["method"]) + other
+            key = (plain(row["dataset"]), row["category"], method, column[0])
             place = f"{row['paper']}, Table {row['table']}"
             value = Published(value=float(row["value"]) * column[1], place=place)
             self._values.setdefault(key, value)
 
+    def names(self, method: str, source: str) -> list[str]:
+        """Returns the published names that a row answers to, the closest first."""
+        found = [plain(f"{method}+{source}")]
+        if source in {"none", method}:
+            found.append(plain(ALIASES.get(plain(method), method)))
+        return found
+
+    def datasets(self) -> list[str]:
+        """Returns the datasets that papers give numbers of single categories for."""
+        return sorted(self._categories)
+
+    def methods(self, dataset: str, *metrics: str) -> list[str]:
+        """Returns the methods with a published value of any of these metrics on a dataset."""
+        wanted = plain(dataset)
+        found = {m for d, _, m, metric in self._values if d == wanted and metric in metrics}
+        return sorted(found)
+
     def categories(self, dataset: str) -> set[str]:
         """Returns the categories that papers give numbers for, over which their means are."""
-        return self._categories.get(_plain(dataset), set())
+        return self._categories.get(plain(dataset), set())
 
     def find(
         self, dataset: str, category: str, method: str, source: str, metric: str
     ) -> Published | None:
         """Returns the published value of `method+source` (or of the method alone), or None."""
-        names = [f"{method}+{source}"]
-        if source in {"none", method}:
-            names.append(method)
-        for name in names:
-            key = (_plain(dataset), category, _plain(name), metric)
+        for name in self.names(method, source):
+            key = (plain(dataset), category, name, metric)
             if key in self._values:
                 return self._values[key]
         return None

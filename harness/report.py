@@ -8,13 +8,13 @@ import base64
 import hashlib
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from harness import plots, tables
+from harness import costs, plots, tables
 from harness.board import Cell, Column, Row, Section, best
 from sia_gen import __version__
 from sia_gen.core.errors import UserError
@@ -109,6 +109,7 @@ def shade(value: float | None, column: Column) -> str:
 def _cell(cell: Cell, column: Column, top: float | None) -> dict[str, Any]:
     return {
         "text": "–" if cell.mean is None else tables.number(cell.mean, column),
+        "word": tables.spoken(cell, column).replace("-", "–") if cell.mean is None else "",
         "std": None if cell.std is None else tables.number(cell.std, column),
         "seeds": cell.seeds,
         "sort": "" if cell.mean is None else repr(cell.mean),
@@ -152,6 +153,8 @@ def _pictures(row: Row, category: str) -> list[Picture]:
 
 
 def _seeds(row: Row) -> str:
+    if row.published_only:
+        return "as published"
     named = [str(seed) for seed in row.seeds if seed is not None]
     if not named:
         return "one run"
@@ -246,6 +249,9 @@ def _picture_uri(file: Path) -> str | None:
 
 
 def _section(section: Section, number: int) -> dict[str, Any]:
+    cost_heads, cost_cells = costs.columns(section)
+    # Systems as published stand in the main table; the others speak of runs.
+    whole, section = section, replace(section, rows=[r for r in section.rows if r.records])
     names = [row.name for row in section.rows]
     return {
         "id": f"s{number}",
@@ -258,10 +264,14 @@ def _section(section: Section, number: int) -> dict[str, Any]:
             | {"better": c.higher_is_better, "ranked": c.key == section.rank_by, "key": c.key}
             for c in section.columns
         ],
-        "published": {group: tables.published_columns(section, group) for group in section.groups},
+        "published": {group: tables.published_columns(whole, group) for group in whole.groups},
+        "costs": cost_heads,
         "groups": [
-            {"name": group, "rows": [_row(row, section, group) for row in section.rows]}
-            for group in section.groups
+            {"name": group, "rows": [
+                _row(row, whole, group) | {"costs": cells}
+                for row, cells in zip(whole.rows, cost_cells, strict=True)
+            ]}
+            for group in whole.groups
         ],
         "row_heads": [
             {"name": row.name, "protocol": row.protocol_id, "twin": names.count(row.name) > 1}
@@ -270,7 +280,7 @@ def _section(section: Section, number: int) -> dict[str, Any]:
         "categories": section.categories,
         "metric_tables": _metric_tables(section),
         "protocols": _protocols(section),
-        "remarks": tables.remarks(section),
+        "remarks": tables.remarks(whole),
         "gallery": _gallery(section),
         "plots": _plots(section),
         "nearest": _nearest(section),

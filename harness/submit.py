@@ -6,8 +6,8 @@ Accepted, one category at a time (docs/submit.md):
                         .png/.tif of one channel (8 or 16 bits, or float)
     one .npz or .pt     names and maps together: `image_path` (or `paths`), `anomaly_map` (or
                         `maps`) (N, H, W) or (N, 1, H, W), and if wanted `pred_score` (N,). A .pt
-                        may hold a list of such dictionaries, as anomalib's predictions come in
-                        batches; it is read without running code.
+                        may hold a list of such dictionaries, or anomalib's predictions as they
+                        are saved; it is read without running code (saved_batches.py).
 
 Every test image needs exactly one finite map, and every map a test image: maps of another split or
 another dataset are refused, not scored.
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from detector import scorefile
+from harness import saved_batches
 from sia_gen import __version__
 from sia_gen.core.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
@@ -139,8 +140,8 @@ def _torch(path: Path) -> Iterable[Given]:
     import torch
 
     try:
-        # weights_only: lists, strings and tensors are read, a file of code is refused.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
+        content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
             f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"

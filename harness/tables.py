@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from harness.board import Cell, Column, Row, Section, differing
+from harness import costs
+from harness.board import NO_RUN, Cell, Column, Row, Section, differing
 
 SHORT = {
     "image_auroc_max": "I-AUROC",
@@ -70,9 +71,10 @@ def signed(value: float | None, column: Column) -> str:
 
 
 def spoken(cell: Cell, column: Column) -> str:
-    """Returns a cell as text: value, or value ± deviation, or a dash."""
+    """Returns a cell as text: value, or value ± deviation; `failed`, `not run`, or a dash."""
     if cell.mean is None:
-        return "-"
+        word = cell.reason.partition(":")[0]
+        return word if word in NO_RUN else "-"
     text = number(cell.mean, column)
     return text if cell.std is None else f"{text} ± {number(cell.std, column)}"
 
@@ -101,6 +103,8 @@ def numbers_compared(row: Row) -> str:
 
 def seed_text(row: Row) -> str:
     """Returns the number of seeds and which, e.g. `3 (0, 1, 2)`; `1` where none is named."""
+    if row.published_only:
+        return "published"
     named = [str(seed) for seed in row.seeds if seed is not None]
     return f"{len(row.seeds)} ({', '.join(named)})" if named else str(len(row.seeds))
 
@@ -123,8 +127,10 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
         heads.append(short(column))
         if column.key in published:
             heads += ["published", "difference"]
+    cost_heads, cost_cells = costs.columns(section) if group == "mean" else ([], [])
+    heads += cost_heads
     lines = []
-    for row in section.rows:
+    for number_of_row, row in enumerate(section.rows):
         place = "" if row.rank is None else str(row.rank)
         covered = f"{len(row.categories)} of {len(section.categories)}"
         line = [place, row.name + row.label, seed_text(row)]
@@ -135,7 +141,7 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
                 line.append(signed(cell.difference, column))
-        lines.append(line)
+        lines.append(line + (cost_cells[number_of_row] if cost_heads else []))
     return heads, lines
 
 
@@ -150,6 +156,9 @@ def category_table(section: Section, column: Column) -> tuple[list[str], list[li
     ]
     heads = ["category"]
     for row, has in zip(section.rows, known, strict=True):
+        if row.published_only:
+            heads += [f"{row.name}, published"] * has
+            continue
         twins = sum(other.name == row.name for other in section.rows) > 1
         heads.append(f"{row.name} [{row.protocol_id}]" if twins else row.name + row.label)
         if has:
@@ -159,7 +168,8 @@ def category_table(section: Section, column: Column) -> tuple[list[str], list[li
         line = [category]
         for row, has in zip(section.rows, known, strict=True):
             cell = row.categories.get(category, {}).get(column.key, Cell(mean=None))
-            line.append(spoken(cell, column))
+            if not row.published_only:
+                line.append(spoken(cell, column))
             if has:
                 line.append(number(cell.published.value, column) if cell.published else "")
         lines.append(line)
@@ -169,8 +179,13 @@ def category_table(section: Section, column: Column) -> tuple[list[str], list[li
 def remarks(section: Section) -> list[str]:
     """Returns what must be said below a section's tables: gaps, notes, differing protocols."""
     said = []
+    quoted = [row.name for row in section.rows if row.published_only]
     for row in section.rows:
+        if row.published_only:
+            continue
         reasons = {c.reason for c in row.groups["mean"].values() if c.mean is None and c.reason}
+        stopped = {reason for reason in reasons if reason.partition(":")[0] in NO_RUN}
+        reasons = stopped or reasons
         if row.rank is None and section.kind == "detection" and reasons:
             said.append(f"{row.name} is not ranked: {'; '.join(sorted(reasons))}")
         elif reasons - {"not measured"}:
@@ -178,6 +193,8 @@ def remarks(section: Section) -> list[str]:
         said += [f"{row.name}: {note}" for note in row.notes]
         if row.superseded:
             said.append(f"{row.name}: {row.superseded} older records of the same protocol and seed")
+    if quoted:
+        said.append(f"as published only, not run here: {', '.join(quoted)}")
     for name, key, rows in _differences(section):
         values = [f"{row.protocol_id} {plain(row.protocol.get(key, '-'))}" for row in rows]
         said.append(f"{name} differ in {key}: {'; '.join(dict.fromkeys(values))}")
@@ -186,11 +203,10 @@ def remarks(section: Section) -> list[str]:
 
 def _differences(section: Section) -> list[tuple[str, str, list[Row]]]:
     """Returns (which rows, protocol key, rows) where rows that look alike are not comparable."""
-    found = [
-        ("rows", key, section.rows) for key in differing(section.rows) if key in EVERY_ROW_ALIKE
-    ]
-    for name in dict.fromkeys(row.name for row in section.rows):
-        twins = [row for row in section.rows if row.name == name]
+    run_here = [row for row in section.rows if not row.published_only]
+    found = [("rows", key, run_here) for key in differing(run_here) if key in EVERY_ROW_ALIKE]
+    for name in dict.fromkeys(row.name for row in run_here):
+        twins = [row for row in run_here if row.name == name]
         found += [(f"rows of {name}", key, twins) for key in differing(twins)]
     return found
 

@@ -16,7 +16,7 @@ from harness.cli_quality import pair_weights
 from sia_gen.core.errors import UserError
 
 COMMANDS = (
-    "quality", "evaluate", "baseline", "leaderboard", "submit", "compare", "reproduce",
+    "quality", "evaluate", "baseline", "leaderboard", "submit", "compare", "reproduce", "peers",
 )  # fmt: skip
 
 
