@@ -27,8 +27,8 @@ from detector.options import TrainOptions, model_options
 from detector.selection import calibration, check, looker
 from detector.source import sources
 from detector.task import Task
+from sia_gen.core import memory
 from sia_gen.core.errors import UserError
-from sia_gen.core.memory import peak_mib
 from sia_gen.core.plugins import load as load_plugin
 
 
@@ -166,7 +166,9 @@ def _fit(
         facts["step"] * options.batch / max(facts["seconds"], 1e-9), 2
     )
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
-    facts["peak_memory_mib"] = int(on_gpu or peak_mib())  # of the sitting that finished
+    facts["peak_memory_mib"] = int(
+        on_gpu or memory.peak()["host"] / 2**20
+    )  # of the sitting that finished
     facts["parameters"] = loop.parameters
     facts["precision"] = options.precision
     facts["device"] = device.type

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sia_gen import memory, normals, source
+from sia_gen import normals, source
+from sia_gen.core import memory
 from sia_gen.core.dataset import Category
 from sia_gen.core.encoding import find_encoding
 from sia_gen.core.objects import Location

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen import memory
+from sia_gen.core import memory
 from sia_gen.core.encoding import find_encoding
 from sia_gen.core.errors import UserError
 from sia_gen.core.images import Array8

@@ -136,9 +136,9 @@ def peak_mib(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated() / 2**20)
-    from sia_gen.core.memory import peak_mib as resident
+    from sia_gen.core import memory
 
-    return resident()
+    return int(memory.peak()["host"] / 2**20)
 
 
 def scores_of(spec: dict[str, Any], folder: Path) -> Any:
