@@ -62,8 +62,9 @@ def synthesize(
 ) -> None:
     """Write pairs of image and mask that one method makes out of normal images."""
     from sia_gen.core.settings import parse_settings
-    from sia_gen.synthesis import StoppedSynthesisError, SynthesisOptions, prepare
+    from sia_gen.synthesis import StoppedSynthesisError
     from sia_gen.synthesis import synthesize as make
+    from sia_gen.synthesis_plan import SynthesisOptions, prepare
 
     given = parse_settings(settings)
     if textures is not None:
