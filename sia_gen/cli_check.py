@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -68,6 +69,25 @@ def verify(run: str, as_json: bool) -> None:
     print(f"{run}: {report.shards} shards, {report.images} images, all well", file=sys.stderr)
 
 
+def _figures(
+    mending: Callable[..., dict[str, Any]],
+    run: str,
+    data: str | None,
+    model: str | None,
+    values: dict[str, Any],
+) -> dict[str, Any]:
+    """Mends a run and returns the closing figures; a signal ends the process with its code."""
+    from sia_gen.run import StoppedRunError
+    from sia_gen.status import require_run
+
+    path = require_run(run)
+    try:
+        return mending(path, execution_options(values), data=data, model=model)
+    except StoppedRunError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+
+
 @click.command(
     "repair",
     short_help="Make again exactly what verify condemns.",
@@ -84,15 +104,8 @@ Example:
 def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Verify the run folder RUN, drop what is condemned, and make exactly that again."""
     from sia_gen.repair import repair as mend
-    from sia_gen.run import StoppedRunError
-    from sia_gen.status import require_run
 
-    path = require_run(run)
-    try:
-        figures = mend(path, execution_options(values), data=data, model=model)
-    except StoppedRunError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
+    figures = _figures(mend, run, data, model, values)
     if values["as_json"]:
         print(json.dumps(figures, indent=2))
         return
@@ -122,15 +135,8 @@ Exit code 3 when some fail again.
 def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
     from sia_gen.repair import retry as again
-    from sia_gen.run import StoppedRunError
-    from sia_gen.status import require_run
 
-    path = require_run(run)
-    try:
-        figures = again(path, execution_options(values), data=data, model=model)
-    except StoppedRunError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
+    figures = _figures(again, run, data, model, values)
     if values["as_json"]:
         print(json.dumps(figures, indent=2))
         return
