@@ -82,8 +82,8 @@ def hash_shards(tars: list[Path]) -> str:
 
 
 def weights_file(weights: str) -> Path | None:
-    """Returns the file that `weights` names, or None for random and pretrained ones."""
-    if weights == "random" or weights.partition(":")[0] == "pretrained":
+    """Returns the file that `weights` names, or None where they come from elsewhere."""
+    if weights in {"random", "none"} or weights.partition(":")[0] == "pretrained":
         return None
     path = Path(weights)
     if not path.is_file():

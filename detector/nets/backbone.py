@@ -1,11 +1,12 @@
 """The frozen backbone: a timm network in eval mode, from images to features of several strides.
 
-Weights come from one of three places, each named, none ever standing in for another:
+Weights come from one of four places, each named, none ever standing in for another:
 
     FILE               a state dict (safetensors, or torch read with weights_only)
     pretrained[:TAG]   timm's own download, of its default or the named tag; `racm` finds racm_in1k
     random             a seeded initialisation, its BatchNorm calibrated on normal training images;
                        called NAME@random-seedS so that no result can pass it off as pre-trained
+    none               for the networks of dct.py, which have no weights, and for them alone
 
 A name may carry the tag as well (wide_resnet50_2.tv_in1k): with a FILE it says which weights' input
 normalisation holds. The label of pretrained weights always names the tag: `wide_resnet50_2` alone
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detector.nets import dct
 from sia_gen.core.errors import UserError, near_names
 
 
@@ -81,9 +83,11 @@ def build(options: BackboneOptions) -> Backbone:
     """Returns the frozen backbone that the options ask for; `random` still awaits `calibrate`."""
     import timm
 
+    if options.name in dct.NAMES or options.weights == "none":
+        return _without_weights(options)
     plain, _, own_tag = options.name.partition(".")
     if not timm.is_model(plain):
-        known = timm.list_models()
+        known = [*timm.list_models(), *dct.NAMES]
         raise UserError(
             f"backbone {options.name!r} is unknown to timm.{_near(options.name, known)}"
         )
@@ -107,17 +111,39 @@ def build(options: BackboneOptions) -> Backbone:
     config: Mapping[str, Any] = net.pretrained_cfg
     mean = options.mean or tuple(config["mean"])
     std = options.std or tuple(config["std"])
-    if len(mean) != 3 or len(std) != 3:
-        raise UserError(f"backbone {options.name}: mean and std need 3 values each")
-    return Backbone(net, label, mean, std)
+    return _backbone(net, label, mean, std)
 
 
 def empty(options: BackboneOptions, label: str) -> Backbone:
     """Returns the backbone's structure for a checkpoint that holds its weights; reads no others."""
-    plain = BackboneOptions(**{**vars(options), "weights": "random"})
-    backbone = build(plain)
+    weights = "none" if options.name in dct.NAMES else "random"
+    backbone = build(BackboneOptions(**{**vars(options), "weights": weights}))
     backbone.label = label
     return backbone
+
+
+def _without_weights(options: BackboneOptions) -> Backbone:
+    """Returns a network of dct.py; UserError where weights are asked for, or another has none."""
+    if options.name not in dct.NAMES:
+        raise UserError(
+            f"backbone {options.name} needs weights: give a file, `pretrained` or `random`"
+            f" (`none` is for {', '.join(dct.NAMES)})"
+        )
+    if options.weights != "none":
+        raise UserError(
+            f"backbone {options.name} has no weights to load: give --weights none, not"
+            f" {options.weights!r}"
+        )
+    mean, std = options.mean or (0.5,) * 3, options.std or (0.25,) * 3
+    return _backbone(dct.DCTFeatures(options.name, options.layers), options.name, mean, std)
+
+
+def _backbone(
+    net: nn.Module, label: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Backbone:
+    if len(mean) != 3 or len(std) != 3:
+        raise UserError(f"backbone {label}: mean and std need 3 values each")
+    return Backbone(net, label, mean, std)
 
 
 def _tag(name: str, asked: str, *, default: bool) -> str:
