@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from detector.nets.batchnorm import BatchNorm2d
 
 
+def _conv3x3(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
+    """Returns a convolution that repeats the border: what lies outside is no different from it."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate", bias=bias)
+
+
 class ResidualConvBlock(nn.Module):
     """A 3 x 3 and a 1 x 1 convolution beside an identity.
 
@@ -18,7 +23,7 @@ class ResidualConvBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            _conv3x3(channels, channels, bias=False),
             BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 1, bias=False),
@@ -37,24 +42,23 @@ def _up(x_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
 class Discriminator(nn.Module):
     """Two residual blocks, then 3 x 3 convolutions to 128, 32, 8, up x 2, to 4, 2, up to the image.
 
-    RealNet, section 3.3; the widths are those of the authors' code.
+    RealNet, section 3.3; the widths are those of the authors' code, but not the zeros around the
+    image: after short trainings every normal image then had its highest score in a corner.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(ResidualConvBlock(channels), ResidualConvBlock(channels))
         self.coarse = nn.Sequential(
-            nn.Conv2d(channels, 128, 3, padding=1, bias=False),
+            _conv3x3(channels, 128, bias=False),
             BatchNorm2d(128),
             nn.ReLU(),
-            nn.Conv2d(128, 32, 3, padding=1),
+            _conv3x3(128, 32),
             nn.ReLU(),
-            nn.Conv2d(32, 8, 3, padding=1),
+            _conv3x3(32, 8),
             nn.ReLU(),
         )
-        self.fine = nn.Sequential(
-            nn.Conv2d(8, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)
-        )
+        self.fine = nn.Sequential(_conv3x3(8, 4), nn.ReLU(), _conv3x3(4, 2))
 
     def forward(self, x_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
         """Returns logits (B, 2, *size): normal, anomalous. Their softmax's channel 1 is the map."""

@@ -107,6 +107,17 @@ def test_rdr_is_a_subset_and_rlpr_a_projection_both_decided_by_the_seed() -> Non
     torch.testing.assert_close(layer(x), expected)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_equal_residuals_are_judged_alike_at_the_corner_and_in_the_middle(training: bool) -> None:
+    # With zeros outside the image its corners look like something else; the highest score of
+    # every normal image may then lie there, whatever the image shows.
+    torch.manual_seed(0)
+    net = Discriminator(6).train(training)
+    residuals = torch.rand(2, 6, 1, 1).expand(-1, -1, 8, 8)
+    logits = net(residuals, (32, 32))
+    torch.testing.assert_close(logits, logits[:, :, 16:17, 16:17].expand_as(logits))
+
+
 def test_plain_network_keeps_the_shape_and_starts_at_zero() -> None:
     features = torch.randn(2, 12, 8, 8)
     assert torch.equal(PlainNetwork(12)(features), torch.zeros_like(features))
