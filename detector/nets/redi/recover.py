@@ -34,6 +34,7 @@ def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     budget of the paper's size to train away.
     """
     made = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    assert made.bias is not None
     with torch.no_grad():
         line = torch.tensor([0.25, 0.75, 0.75, 0.25])
         mix = torch.empty(inputs, outputs, 1, 1).uniform_(-1, 1) * (3 / inputs) ** 0.5
