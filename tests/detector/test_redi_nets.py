@@ -43,9 +43,9 @@ def test_parameter_counts_are_those_of_the_papers_table_12() -> None:
     assert abs(round(total, 2) - 106.40) < 0.0101
 
 
-def test_the_untrained_decoder_draws_no_checkerboard() -> None:
+def test_a_decoder_of_smooth_start_draws_no_checkerboard() -> None:
     torch.manual_seed(0)
-    decoder = recover.Decoder(4).eval()
+    decoder = recover.Decoder(4, smooth=True).eval()
     flat = [torch.rand(1, 4 * factor, 1, 1).expand(-1, -1, side, side)
             for factor, side in zip(recover.WIDTHS, (128, 64, 32, 16, 8), strict=True)]  # fmt: skip
     with torch.no_grad():

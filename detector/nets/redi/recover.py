@@ -27,13 +27,16 @@ def _down(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
     )
 
 
-def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """Returns a transposed convolution that starts as bilinear interpolation of mixed channels.
+def _doubling(inputs: int, outputs: int, smooth: bool) -> nn.ConvTranspose2d:
+    """Returns a transposed convolution; a smooth one starts as bilinear interpolation.
 
-    Drawn freely, the four phases of its kernel differ: a checkerboard at every scale, which takes a
-    budget of the paper's size to train away.
+    Drawn freely, the four phases of its kernel differ: a checkerboard at every scale, which a short
+    training does not remove. But where a map is constant inside its cells, as HOG's is, those
+    phases are what detail inside a cell is first drawn with.
     """
     made = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    if not smooth:
+        return made
     assert made.bias is not None
     with torch.no_grad():
         line = torch.tensor([0.25, 0.75, 0.75, 0.25])
@@ -63,9 +66,9 @@ class Encoder(nn.Module):
 
 
 class _Up(nn.Module):
-    def __init__(self, inputs: int, skip: int, outputs: int) -> None:
+    def __init__(self, inputs: int, skip: int, outputs: int, smooth: bool) -> None:
         super().__init__()
-        self.up = _doubling(inputs, outputs)
+        self.up = _doubling(inputs, outputs, smooth)
         self.block = _down(outputs + skip, outputs, 3, 1)
 
     def forward(self, x_BCHW: Tensor, skip: Tensor) -> Tensor:
@@ -76,12 +79,12 @@ class _Up(nn.Module):
 class Decoder(nn.Module):
     """From five scales of features back to an image in [-1, 1]."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, smooth: bool = False) -> None:
         super().__init__()
         skips = [width * factor for factor in WIDTHS[-2::-1]]
         inputs = [width * WIDTHS[-1], *skips[:-1]]
         self.blocks = nn.ModuleList(
-            _Up(a, skip, skip) for a, skip in zip(inputs, skips, strict=True)
+            _Up(a, skip, skip, smooth) for a, skip in zip(inputs, skips, strict=True)
         )
         self.last = nn.Conv2d(skips[-1], 3, 3, 1, 1)
 
@@ -96,10 +99,10 @@ class Decoder(nn.Module):
 class UNet(nn.Module):
     """One encoder, one decoder: image inpainting, and recovery from the map alone."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, smooth: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder(inputs, width)
-        self.decoder = Decoder(width)
+        self.decoder = Decoder(width, smooth)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns images (B, 3, H, W) in [-1, 1]."""
@@ -110,11 +113,11 @@ class UNet(nn.Module):
 class PromptedUNet(nn.Module):
     """HIP: a map's and a prompt's encoder, each half as wide, fused per scale (Eqs. 1-3)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, smooth: bool = False) -> None:
         super().__init__()
         self.of_map = Encoder(1, width // 2)
         self.of_prompt = Encoder(3, width - width // 2)
-        self.decoder = Decoder(width)
+        self.decoder = Decoder(width, smooth)
 
     def forward(self, map_B1HW: Tensor, prompt_B3HW: Tensor) -> Tensor:
         """Returns recovered images (B, 3, H, W); everything in [-1, 1]."""
@@ -132,7 +135,7 @@ class AutoEncoder(nn.Module):
         widths = [width * factor for factor in WIDTHS[::-1]]
         blocks: list[nn.Module] = []
         for a, b in itertools.pairwise(widths):
-            blocks += [_doubling(a, b), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+            blocks += [nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         self.decoder = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 3, 3, 1, 1), nn.Tanh())
 
     def describe(self, images_B3HW: Tensor) -> Tensor:
