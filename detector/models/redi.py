@@ -76,7 +76,12 @@ class ReDi(Detector):
                 thresholds=(options.canny[0], options.canny[1]),
             )
             self.recovery = recovery.Recovery(
-                options.recover, maps, prompts, options.recover_width, seed
+                options.recover,
+                maps,
+                prompts,
+                options.recover_width,
+                seed,
+                smooth=options.smooth_start,
             )
         self.block: nn.Module
         if options.block == "frb":

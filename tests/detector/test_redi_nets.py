@@ -43,6 +43,16 @@ def test_parameter_counts_are_those_of_the_papers_table_12() -> None:
     assert abs(round(total, 2) - 106.40) < 0.0101
 
 
+def test_a_decoder_of_smooth_start_draws_no_checkerboard() -> None:
+    torch.manual_seed(0)
+    decoder = recover.Decoder(4, smooth=True).eval()
+    flat = [torch.rand(1, 4 * factor, 1, 1).expand(-1, -1, side, side)
+            for factor, side in zip(recover.WIDTHS, (128, 64, 32, 16, 8), strict=True)]  # fmt: skip
+    with torch.no_grad():
+        drawn = decoder(flat)[..., 56:72, 56:72]  # away from the border, whose zeros show
+    assert float((drawn.amax((2, 3)) - drawn.amin((2, 3))).max()) < 1e-5
+
+
 @pytest.mark.parametrize(("bins", "cell"), [(9, 8), (18, 4), (4, 8)])
 @pytest.mark.parametrize("kind", ["gray", "colour", "odd"])
 def test_hog_equals_scikit_image(bins: int, cell: int, kind: str) -> None:

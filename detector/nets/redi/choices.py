@@ -32,6 +32,7 @@ class Options:
     linear_features: bool = False
     recover: str = "hip"
     recover_width: int = 64
+    smooth_start: bool = False
     map: str = "hog"
     map_bins: int = 9
     map_cell: int = 8

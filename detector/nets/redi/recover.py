@@ -27,6 +27,25 @@ def _down(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
     )
 
 
+def _doubling(inputs: int, outputs: int, smooth: bool) -> nn.ConvTranspose2d:
+    """Returns a transposed convolution; a smooth one starts as bilinear interpolation.
+
+    Drawn freely, the four phases of its kernel differ: a checkerboard at every scale, which a short
+    training does not remove. But where a map is constant inside its cells, as HOG's is, those
+    phases are what detail inside a cell is first drawn with.
+    """
+    made = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    if not smooth:
+        return made
+    assert made.bias is not None
+    with torch.no_grad():
+        line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        mix = torch.empty(inputs, outputs, 1, 1).uniform_(-1, 1) * (3 / inputs) ** 0.5
+        made.weight.copy_(mix * line * line[:, None])
+        made.bias.zero_()
+    return made
+
+
 class Encoder(nn.Module):
     """Five scales of features, the finest at full resolution."""
 
@@ -47,9 +66,9 @@ class Encoder(nn.Module):
 
 
 class _Up(nn.Module):
-    def __init__(self, inputs: int, skip: int, outputs: int) -> None:
+    def __init__(self, inputs: int, skip: int, outputs: int, smooth: bool) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+        self.up = _doubling(inputs, outputs, smooth)
         self.block = _down(outputs + skip, outputs, 3, 1)
 
     def forward(self, x_BCHW: Tensor, skip: Tensor) -> Tensor:
@@ -60,12 +79,12 @@ class _Up(nn.Module):
 class Decoder(nn.Module):
     """From five scales of features back to an image in [-1, 1]."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, smooth: bool = False) -> None:
         super().__init__()
         skips = [width * factor for factor in WIDTHS[-2::-1]]
         inputs = [width * WIDTHS[-1], *skips[:-1]]
         self.blocks = nn.ModuleList(
-            _Up(a, skip, skip) for a, skip in zip(inputs, skips, strict=True)
+            _Up(a, skip, skip, smooth) for a, skip in zip(inputs, skips, strict=True)
         )
         self.last = nn.Conv2d(skips[-1], 3, 3, 1, 1)
 
@@ -80,10 +99,10 @@ class Decoder(nn.Module):
 class UNet(nn.Module):
     """One encoder, one decoder: image inpainting, and recovery from the map alone."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, smooth: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder(inputs, width)
-        self.decoder = Decoder(width)
+        self.decoder = Decoder(width, smooth)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns images (B, 3, H, W) in [-1, 1]."""
@@ -94,11 +113,11 @@ class UNet(nn.Module):
 class PromptedUNet(nn.Module):
     """HIP: a map's and a prompt's encoder, each half as wide, fused per scale (Eqs. 1-3)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, smooth: bool = False) -> None:
         super().__init__()
         self.of_map = Encoder(1, width // 2)
         self.of_prompt = Encoder(3, width - width // 2)
-        self.decoder = Decoder(width)
+        self.decoder = Decoder(width, smooth)
 
     def forward(self, map_B1HW: Tensor, prompt_B3HW: Tensor) -> Tensor:
         """Returns recovered images (B, 3, H, W); everything in [-1, 1]."""

@@ -31,15 +31,21 @@ class Recovery(nn.Module):
     holes_drawn: Tensor
 
     def __init__(
-        self, way: str, self_map: SelfMap, bank: PromptBank | None, width: int, seed: int
+        self,
+        way: str,
+        self_map: SelfMap,
+        bank: PromptBank | None,
+        width: int,
+        seed: int,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.way, self.map, self.bank, self.seed = way, self_map, bank, seed
         self.net: nn.Module
         if way == "hip":
-            self.net = PromptedUNet(width) if bank is not None else UNet(1, width)
+            self.net = PromptedUNet(width, smooth) if bank is not None else UNet(1, width, smooth)
         else:
-            self.net = UNet(3, width)
+            self.net = UNet(3, width, smooth)
         self.net = self.net.to(memory_format=torch.channels_last)  # a third faster on CPUs
         # Part of the state, so that a training that goes on draws the holes it would have drawn.
         self.register_buffer("holes_drawn", torch.zeros((), dtype=torch.long))
