@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,7 +43,10 @@ Exit code 4 and one line for each problem when something is wrong.
 @click.argument("run")
 @as_json
 def verify(run: str, as_json: bool) -> None:
-    """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN."""
+    """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN.
+
+    RUN may also be a folder of `sia-gen synthesize`; duplicates are then no fault.
+    """
     from sia_gen.core.errors import VerificationError
     from sia_gen.status import require_run
     from sia_gen.verify import verify as check
@@ -52,8 +56,14 @@ def verify(run: str, as_json: bool) -> None:
         sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
         sys.stderr.flush()
 
-    path = require_run(run)
-    report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    pairs = _folder_of_pairs(run)
+    if pairs is not None:
+        from sia_gen.pair_runs import verify as check_pairs
+
+        report = check_pairs(pairs, on_shard) if sys.stderr.isatty() else check_pairs(pairs)
+    else:
+        path = require_run(run)
+        report = check(path, on_shard) if sys.stderr.isatty() else check(path)
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -88,6 +98,24 @@ def _figures(
         sys.exit(128 + error.signal)
 
 
+def _folder_of_pairs(run: str) -> Path | None:
+    """Returns the folder where it is one of `sia-gen synthesize`."""
+    from sia_gen.run_folder import PAIRS
+
+    return Path(run).resolve() if (Path(run) / PAIRS).is_file() else None
+
+
+def _mend_pairs(run: Path, data: str | None, values: dict[str, Any]) -> dict[str, Any]:
+    from sia_gen.pair_runs import repair as mend
+    from sia_gen.synthesis import StoppedSynthesisError
+
+    try:
+        return mend(run, data=data, workers=values.get("workers") or 1)
+    except StoppedSynthesisError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+
+
 @click.command(
     "repair",
     short_help="Make again exactly what verify condemns.",
@@ -102,10 +130,17 @@ Example:
 @how
 @as_json
 def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
-    """Verify the run folder RUN, drop what is condemned, and make exactly that again."""
-    from sia_gen.repair import repair as mend
+    """Verify the run folder RUN, drop what is condemned, and make exactly that again.
 
-    figures = _figures(mend, run, data, model, values)
+    RUN may also be a folder of `sia-gen synthesize`; of the options, --data and --workers count.
+    """
+    pairs = _folder_of_pairs(run)
+    if pairs is not None:
+        figures = _mend_pairs(pairs, data, values)
+    else:
+        from sia_gen.repair import repair as mend
+
+        figures = _figures(mend, run, data, model, values)
     if values["as_json"]:
         print(json.dumps(figures, indent=2))
         return

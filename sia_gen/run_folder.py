@@ -27,6 +27,7 @@ from sia_gen.plan import Recipe, difference, specs
 from sia_gen.spec import Spec
 
 NAME = "run.json"
+PAIRS = "synthesis.json"  # of a folder of pairs, which is no run
 KIND = "sia-gen run"
 PACKED = "sia-gen pack"
 SCHEMA = 1
@@ -97,6 +98,11 @@ def read(run: Location) -> dict[str, Any]:
     if not run.is_dir():
         raise UserError(f"run folder {run} does not exist")
     if not (run / NAME).is_file():
+        if (run / PAIRS).is_file():
+            raise UserError(
+                f"{run} holds pairs of `sia-gen synthesize`, not a run: verify and repair read it,"
+                " and the same `synthesize` command makes what is missing"
+            )
         raise UserError(f"{run} is no run folder: it has no {NAME}; `sia-gen run` makes one")
     content = read_json(run / NAME)
     if not isinstance(content, dict) or content.get("kind") not in {KIND, PACKED}:

@@ -167,7 +167,7 @@ def _run_pool(
 
 
 @contextmanager
-def _held(out: Path) -> Iterator[None]:
+def held(out: Path) -> Iterator[None]:
     """Holds the folder for one process; the system frees dead holds."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -183,6 +183,18 @@ def _held(out: Path) -> Iterator[None]:
         yield
 
 
+def in_use(out: Path) -> bool:
+    """Returns whether a process makes pairs in a folder now."""
+    try:
+        with (out / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def synthesize(
     options: SynthesisOptions,
     workers: int = 1,
@@ -193,7 +205,7 @@ def synthesize(
     if not 1 <= workers <= 1024:
         raise UserError(f"--workers {workers}: expected 1 to 1024")
     stop = StopFlag()
-    with _held(prepared.out):
+    with held(prepared.out):
         if not (prepared.out / NAME).is_file():
             write_json(prepared.out / NAME, prepared.document)
         for stray in (prepared.out / "shards").rglob(f"{TEMPORARY_PREFIX}*"):

@@ -18,7 +18,7 @@ from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.settings import make_options
 from sia_gen.core.shards import find_shards, read_record
 
-NAME = "synthesis.json"
+NAME = run_folder.PAIRS
 KIND = "sia-gen pairs"
 SCHEMA = 1
 
@@ -55,6 +55,12 @@ class SynthesisOptions:
             raise UserError(f"--seed {self.seed}: expected 0 <= seed < 2**63")
 
 
+def shard_file(spec: dict[str, Any]) -> str:
+    """Returns where a shard of this specification lies in its folder."""
+    category = spec["category"]
+    return f"shards/{spec['dataset']}/{category}/{category}-{spec['shard']:05}.tar"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One shard and everything that a process needs to make it."""
@@ -68,14 +74,9 @@ class Task:
     normal: bool
 
     @property
-    def name(self) -> str:
-        """The shard's name, category-00000."""
-        return f"{self.category.name}-{self.spec['shard']:05}"
-
-    @property
     def tar(self) -> Path:
         """The shard's file."""
-        return self.out / "shards" / self.category.dataset / self.category.name / f"{self.name}.tar"
+        return self.out / shard_file(self.spec)
 
     @property
     def spec_hash(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +51,9 @@ class Report:
         }
 
 
-class _ShardFault(Exception):
+class ShardFault(Exception):
+    """What is wrong with a shard: `kind` is one word, the text begins with a verb."""
+
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -75,15 +77,15 @@ def _check_members(path: Path, names: list[str]) -> None:
         with tarfile.open(path, "r:") as tar:
             found = tar.getnames()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise _ShardFault("tar", f"is not a readable tar: {error}") from error
+        raise ShardFault("tar", f"is not a readable tar: {error}") from error
     if len(found) != 2 * len(names):
         detail = f"holds {len(found)} members, its record names {2 * len(names)}"
-        raise _ShardFault("count", detail)
+        raise ShardFault("count", detail)
     for position, name in enumerate(names):
         json_name, image_name = found[2 * position : 2 * position + 2]
         if json_name != f"{name}.json" or image_name not in {name + s for s in IMAGE_SUFFIXES}:
             detail = f"holds {json_name} and {image_name} where its record names {name}"
-            raise _ShardFault("count", detail)
+            raise ShardFault("count", detail)
 
 
 def _check_samples(path: Path, spec: Spec, samples: list[dict[str, Any]]) -> None:
@@ -93,18 +95,18 @@ def _check_samples(path: Path, spec: Spec, samples: list[dict[str, Any]]) -> Non
             image = reader.image(position)
             side = spec.side
             if side is not None and image.shape != (side, side, 3):
-                raise _ShardFault("image", f"{sample['key']} is {image.shape}, not {side} x {side}")
+                raise ShardFault("image", f"{sample['key']} is {image.shape}, not {side} x {side}")
             if sha256_bytes(image.tobytes()) != sample["pixels_sha256"]:
-                raise _ShardFault("pixels", f"{sample['key']} has other pixels than its record")
+                raise ShardFault("pixels", f"{sample['key']} has other pixels than its record")
             metadata = reader.metadata(position)
             if {"key": sample["key"], **metadata} != sample:
-                raise _ShardFault("metadata", f"{sample['key']} has other metadata than its record")
+                raise ShardFault("metadata", f"{sample['key']} has other metadata than its record")
             expected = spec.expects(position)
             if {name: sample[name] for name in expected} != expected:
                 named = ", ".join(expected)
-                raise _ShardFault("metadata", f"{sample['key']} has another {named} than planned")
+                raise ShardFault("metadata", f"{sample['key']} has another {named} than planned")
     except UserError as error:
-        raise _ShardFault("image", str(error)) from error
+        raise ShardFault("image", str(error)) from error
 
 
 def _schema(path: Location) -> object:
@@ -118,52 +120,61 @@ def _schema(path: Location) -> object:
     return content.get("schema") if isinstance(content, dict) else None
 
 
-def check_shard(run: Location, spec: Spec) -> list[dict[str, Any]]:
-    """Returns the samples of a whole shard; raises with what is wrong otherwise."""
-    path = run / spec.file
+def checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
+    """Returns the record of a shard that is there, planned and of the recorded size."""
     record = read_record(path)
     if record is None:
         if record_path(path).exists():
             found = _schema(path)
             if found not in {None, SCHEMA}:
                 detail = f"has a record of schema {found!r}, this version reads {SCHEMA}"
-                raise _ShardFault("record", detail)
-            raise _ShardFault("record", "has a torn record")
+                raise ShardFault("record", detail)
+            raise ShardFault("record", "has a torn record")
         if path.exists():
-            raise _ShardFault("record", "has no record")
-        raise _ShardFault("missing", "was not made")
+            raise ShardFault("record", "has no record")
+        raise ShardFault("missing", "was not made")
     if not path.is_file():
-        raise _ShardFault("missing", "is gone, its record is there")
-    if record.get("spec_hash") != spec.spec_hash:
-        raise _ShardFault("spec", "was made to another specification")
+        raise ShardFault("missing", "is gone, its record is there")
+    if record.get("spec_hash") != spec_hash:
+        raise ShardFault("spec", "was made to another specification")
     size = path.stat().st_size
     if size != record.get("bytes"):
-        raise _ShardFault("size", f"has {size} bytes, its record says {record.get('bytes')}")
+        raise ShardFault("size", f"has {size} bytes, its record says {record.get('bytes')}")
+    return record
+
+
+def check_shard(run: Location, spec: Spec) -> list[dict[str, Any]]:
+    """Returns the samples of a whole shard; raises with what is wrong otherwise."""
+    path = run / spec.file
+    record = checked_record(path, spec.spec_hash)
     samples = record.get("samples")
     try:
         with _on_disk(path) as local:
             if sha256_file(local) != record.get("sha256"):
-                raise _ShardFault("sha256", "does not have the SHA-256 of its record")
+                raise ShardFault("sha256", "does not have the SHA-256 of its record")
             if not isinstance(samples, list) or not (
                 record.get("images") == len(samples) == spec.count
             ):
-                raise _ShardFault("count", f"has a record of other than {spec.count} images")
+                raise ShardFault("count", f"has a record of other than {spec.count} images")
             _check_members(local, [sample["key"] for sample in samples])
             _check_samples(local, spec, samples)
     except (KeyError, TypeError) as error:
-        raise _ShardFault("record", f"has a record without {error}") from error
+        raise ShardFault("record", f"has a record without {error}") from error
     return samples
 
 
-def _check_foreign(run: Location, planned: Sequence[Spec], token: str | None) -> list[Problem]:
-    known = {spec.file for spec in planned}
-    known |= {file.removesuffix(".tar") + ".json" for file in known}
-    # What a living run has in hand is no leftover.
-    strays = [] if lock.live_tokens(run) - {token} else run_folder.strays(run)
-    problems = [
+def strays(run: Location) -> list[Problem]:
+    """Returns the temporary files of a run folder."""
+    return [
         Problem(kind="stray", file=run_folder.relative(run, path), detail="temporary file")
-        for path in strays
+        for path in run_folder.strays(run)
     ]
+
+
+def foreign_files(run: Location, tars: Set[str]) -> list[Problem]:
+    """Returns the files below shards/ that are neither planned tars nor their records."""
+    known = tars | {file.removesuffix(".tar") + ".json" for file in tars}
+    problems = []
     found: list[Location] = [*(run / "shards").rglob("*")]
     for path in sorted(found, key=str):
         name = run_folder.relative(run, path)
@@ -204,7 +215,7 @@ def verify(
     for position, spec in enumerate(planned, start=1):
         try:
             samples = check_shard(run, spec)
-        except _ShardFault as fault:
+        except ShardFault as fault:
             problems.append(Problem(kind=fault.kind, file=spec.file, detail=str(fault)))
             samples = []
         images += len(samples)
@@ -218,6 +229,8 @@ def verify(
             problems.append(Problem(kind="duplicate", file=spec.file, detail=detail))
         on_shard(position, len(planned))
     complete = not problems
-    problems += _check_foreign(run, planned, token)
+    # What a living run has in hand is no leftover.
+    problems += [] if lock.live_tokens(run) - {token} else strays(run)
+    problems += foreign_files(run, {spec.file for spec in planned})
     problems += _check_index(run, complete)
     return Report(shards=len(planned), images=images, problems=tuple(problems))

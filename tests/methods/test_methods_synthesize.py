@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,50 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(parts: Path, tmp_path: Path) 
     assert make(parts, out, pairs=120).exit_code == 0
     assert tars(out) == tars(whole)
     assert not list(out.rglob(".tmp-*"))
+
+
+def test_damage_to_pairs_is_verified_and_repaired(parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(parts, out)
+    whole = tars(out)
+    runner = CliRunner()
+    assert runner.invoke(group, ["verify", str(out)]).exit_code == 0
+    files = sorted(out.rglob("*.tar"))
+    content = bytearray(files[0].read_bytes())
+    content[len(content) // 2] ^= 1  # of the same size: only its checksum tells
+    files[0].write_bytes(content)
+    files[1].unlink()
+    files[2].with_suffix(".json").write_text("{", encoding="utf-8")
+    (files[3].parent / "note.txt").write_text("mine", encoding="utf-8")
+    (out / "shards" / ".tmp-left").write_bytes(b"x")
+    found = runner.invoke(group, ["verify", str(out), "--json"])
+    assert found.exit_code == 4
+    told = json.loads(found.stdout)
+    kinds = {p["file"].split("/")[-1]: p["kind"] for p in told["problems"]}
+    names = [file.name for file in files[:3]]
+    assert [kinds[name] for name in names] == ["sha256", "missing", "record"]
+    assert kinds["note.txt"] == "foreign" and kinds[".tmp-left"] == "stray"
+    assert "holds pairs" in str(runner.invoke(group, ["status", str(out)]).exception)
+    mended = runner.invoke(group, ["repair", str(out), "--json"])
+    assert mended.exit_code == 0, mended.exception
+    assert json.loads(mended.stdout)["shards_made_now"] == 3
+    assert tars(out) == whole
+    assert (files[3].parent / "note.txt").is_file()
+
+
+def test_pairs_whose_normal_images_changed_are_not_dropped(parts: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "out", tmp_path / "parts"
+    shutil.copytree(parts, moved)
+    make(moved, out)
+    first = min(out.rglob("*.tar"))
+    first.write_bytes(b"torn")
+    (moved / "bolt" / "train" / "good" / "0.png").write_bytes(encode_png(noise()))
+    refused = CliRunner().invoke(group, ["repair", str(out)])
+    assert "normal_images" in str(refused.exception)
+    assert first.read_bytes() == b"torn"
+    elsewhere = CliRunner().invoke(group, ["repair", str(out), "--data", str(parts)])
+    assert elsewhere.exit_code == 0, elsewhere.exception
+    assert CliRunner().invoke(group, ["verify", str(out)]).exit_code == 0
 
 
 def test_another_run_in_the_folder_is_refused(parts: Path, tmp_path: Path) -> None:
