@@ -213,7 +213,8 @@ class ReDi(Detector):
         found = {"squared": functional.mse_loss(recovered.float(), true)}
         if stage == "recover":
             with torch.autocast(true.device.type, enabled=False):
-                gradients = msgms_loss(true.add(1).div(2), recovered.float().add(1).div(2))
+                pair = (true.add(1).div(2), recovered.float().add(1).div(2))
+                gradients = msgms_loss(*pair, median=self.options.gms_median)
             found["gradients"] = self.options.lambda_m * gradients
         return found
 

@@ -157,6 +157,17 @@ def test_msgms_is_zero_for_equals_and_its_slope_finite_on_flat_images() -> None:
         assert flat.grad is not None and flat.grad.isfinite().all()
 
 
+def test_msgms_without_its_median_sees_lines_of_one_pixel() -> None:
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    lined = flat.clone()
+    lined[..., 4::8] = 0.7
+    at_first = msgms.gradient_magnitude(lined[:, :1])
+    assert float(at_first.max()) < 1e-5  # the median took them; coarser scales still see some
+    seen, whole = (float(msgms.msgms_loss(flat, lined, median=m)) for m in (True, False))
+    assert whole > seen + 0.1
+    assert float(msgms.msgms_loss(lined, 1 - lined, median=False)) == pytest.approx(0, abs=1e-6)
+
+
 class Largest(TorchDispatchMode):
     """Notes the number of elements of the largest tensor that is made."""
 

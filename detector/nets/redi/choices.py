@@ -44,6 +44,7 @@ class Options:
     prompt_rank: int = 1
     bank_limit: int = 0
     lambda_m: float = 1.0
+    gms_median: bool = True
     block: str = "frb"
     aggregation_blocks: int = 3
     decoder_blocks: tuple[int, ...] = (3, 4, 6)

@@ -1,6 +1,7 @@
 """The recover network's loss: squared error and multi-scale gradient magnitude similarity (Eq. 4).
 
 MSGMS after RIAD: the mean of colours, a 3 x 3 median, Prewitt gradients, compared at four scales.
+The median is blind to lines of one pixel, whatever they do; without it they count too.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def median3(x_BCHW: Tensor) -> Tensor:
     return _sorted3(lowest, medium, highest)[1]
 
 
-def gradient_magnitude(gray_B1HW: Tensor) -> Tensor:
-    """Returns the Prewitt gradient's magnitude of median-filtered images, (B, 1, H - 2, W - 2)."""
-    x = median3(gray_B1HW)
+def gradient_magnitude(gray_B1HW: Tensor, median: bool = True) -> Tensor:
+    """Returns the magnitude of Prewitt gradients of (medians of) images, (B, 1, H - 2, W - 2)."""
+    x = median3(gray_B1HW) if median else gray_B1HW
     down = x[..., 2:, :] - x[..., :-2, :]
     across = x[..., 2:] - x[..., :-2]
     rows = (down[..., :-2] + down[..., 1:-1] + down[..., 2:]) / 3
@@ -46,7 +47,7 @@ def gradient_magnitude(gray_B1HW: Tensor) -> Tensor:
     return (rows.square() + columns.square() + TINY).sqrt()
 
 
-def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
+def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor, median: bool = True) -> Tensor:
     """Returns 1 - MSGMS of two batches in [0, 1], a mean over scales, images and places."""
     x, y = x_B3HW.mean(1, keepdim=True), y_B3HW.mean(1, keepdim=True)
     total = torch.zeros((), device=x.device)
@@ -54,7 +55,7 @@ def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
     for scale in scales:
         if scale:
             x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
-        a, b = gradient_magnitude(x), gradient_magnitude(y)
+        a, b = gradient_magnitude(x, median), gradient_magnitude(y, median)
         alike = (2 * a * b + CONTRAST) / (a.square() + b.square() + CONTRAST)
         total = total + (1 - alike).mean()
     return total / len(scales)
