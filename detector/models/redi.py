@@ -214,7 +214,7 @@ class ReDi(Detector):
         if stage == "recover":
             with torch.autocast(true.device.type, enabled=False):
                 pair = (true.add(1).div(2), recovered.float().add(1).div(2))
-                gradients = msgms_loss(*pair, median=self.options.gms_median)
+                gradients = msgms_loss(*pair, self.options.gms)
             found["gradients"] = self.options.lambda_m * gradients
         return found
 
@@ -333,7 +333,7 @@ def describe(options: Options) -> dict[str, Any]:
     """Returns what a row of results must name of the options."""
     told = ["layers", "recover", "block", "cosine", "lambda_s", "scaling", "sigma"]
     if options.recover != "none":
-        told += ["recover_width", "map", "recover_share"]
+        told += ["recover_width", "map", "recover_share", "lambda_m", "gms"]
     if options.recover == "hip":
         told += ["prompt"]
     if options.map == "hog" and options.recover != "none":

@@ -157,15 +157,21 @@ def test_msgms_is_zero_for_equals_and_its_slope_finite_on_flat_images() -> None:
         assert flat.grad is not None and flat.grad.isfinite().all()
 
 
-def test_msgms_without_its_median_sees_lines_of_one_pixel() -> None:
-    flat = torch.full((1, 3, 32, 32), 0.5)
-    lined = flat.clone()
+def test_msgms_of_directions_sees_lines_of_one_pixel_but_not_their_sign() -> None:
+    lined = torch.full((1, 3, 32, 32), 0.5)
+    flat = lined.clone()
     lined[..., 4::8] = 0.7
-    at_first = msgms.gradient_magnitude(lined[:, :1])
-    assert float(at_first.max()) < 1e-5  # the median took them; coarser scales still see some
-    seen, whole = (float(msgms.msgms_loss(flat, lined, median=m)) for m in (True, False))
-    assert whole > seen + 0.1
-    assert float(msgms.msgms_loss(lined, 1 - lined, median=False)) == pytest.approx(0, abs=1e-6)
+    assert float(msgms.gradient_sizes(lined[:, :1])[0].max()) < 1e-5  # the median took them
+    seen, whole = (float(msgms.msgms_loss(flat, lined, kind)) for kind in msgms.KINDS)
+    assert whole > 1.5 * seen
+    assert float(msgms.msgms_loss(lined, 1 - lined, "directions")) == pytest.approx(0, abs=1e-6)
+
+
+def test_msgms_of_directions_tells_across_from_down() -> None:
+    ramp = torch.linspace(0, 0.9, 32).expand(1, 3, 32, 32)
+    turned = ramp.mT
+    assert float(msgms.msgms_loss(ramp, turned)) == pytest.approx(0, abs=1e-6)
+    assert float(msgms.msgms_loss(ramp, turned, "directions")) > 0.3
 
 
 class Largest(TorchDispatchMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detector.nets.backbone import BackboneOptions
-from detector.nets.redi import distance, recovery, reference, self_map
+from detector.nets.redi import distance, msgms, recovery, reference, self_map
 from sia_gen.core.errors import UserError
 
 PROMPTS = ("pretrained", "self_supervised", "none")
@@ -44,7 +44,7 @@ class Options:
     prompt_rank: int = 1
     bank_limit: int = 0
     lambda_m: float = 1.0
-    gms_median: bool = True
+    gms: str = "median"
     block: str = "frb"
     aggregation_blocks: int = 3
     decoder_blocks: tuple[int, ...] = (3, 4, 6)
@@ -70,6 +70,7 @@ class Options:
             ("map", self_map.KINDS),
             ("map_colour", self_map.COLOURS),
             ("map_scale", self_map.SCALES),
+            ("gms", msgms.KINDS),
             ("prompt", PROMPTS),
             ("block", BLOCKS),
             ("cosine", distance.COSINES),

@@ -1,7 +1,9 @@
 """The recover network's loss: squared error and multi-scale gradient magnitude similarity (Eq. 4).
 
 MSGMS after RIAD: the mean of colours, a 3 x 3 median, Prewitt gradients, compared at four scales.
-The median is blind to lines of one pixel, whatever they do; without it they count too.
+The median is blind to lines of one pixel, and a magnitude to its direction: a network that cannot
+know a faint line's sign may then fill in whatever pattern has gradients of that size. `directions`
+compares gradients down and across apart, without a median.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from torch import Tensor
 
 CONTRAST = 0.0026  # the constant of GMS, made for images in [0, 1]
 SCALES = 4
+KINDS = ("median", "directions")
 TINY = 1e-12  # under the root, whose slope at 0 is infinite: flat regions are exactly 0
 
 
@@ -37,17 +40,28 @@ def median3(x_BCHW: Tensor) -> Tensor:
     return _sorted3(lowest, medium, highest)[1]
 
 
-def gradient_magnitude(gray_B1HW: Tensor, median: bool = True) -> Tensor:
-    """Returns the magnitude of Prewitt gradients of (medians of) images, (B, 1, H - 2, W - 2)."""
-    x = median3(gray_B1HW) if median else gray_B1HW
-    down = x[..., 2:, :] - x[..., :-2, :]
-    across = x[..., 2:] - x[..., :-2]
+def _prewitt(gray_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns gradients down and across, each (B, 1, H - 2, W - 2)."""
+    down = gray_B1HW[..., 2:, :] - gray_B1HW[..., :-2, :]
+    across = gray_B1HW[..., 2:] - gray_B1HW[..., :-2]
     rows = (down[..., :-2] + down[..., 1:-1] + down[..., 2:]) / 3
     columns = (across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]) / 3
-    return (rows.square() + columns.square() + TINY).sqrt()
+    return rows, columns
 
 
-def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor, median: bool = True) -> Tensor:
+def gradient_sizes(gray_B1HW: Tensor, kind: str = "median") -> list[Tensor]:
+    """Returns what of an image is compared at one scale, >= 0, each (B, 1, H - 2, W - 2).
+
+    `median`: the gradient's magnitude after a 3 x 3 median, as RIAD has it. `directions`: its
+    sizes down and across, of the image itself.
+    """
+    if kind == "directions":
+        return [gradient.abs() for gradient in _prewitt(gray_B1HW)]
+    rows, columns = _prewitt(median3(gray_B1HW))
+    return [(rows.square() + columns.square() + TINY).sqrt()]
+
+
+def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor, kind: str = "median") -> Tensor:
     """Returns 1 - MSGMS of two batches in [0, 1], a mean over scales, images and places."""
     x, y = x_B3HW.mean(1, keepdim=True), y_B3HW.mean(1, keepdim=True)
     total = torch.zeros((), device=x.device)
@@ -55,7 +69,8 @@ def msgms_loss(x_B3HW: Tensor, y_B3HW: Tensor, median: bool = True) -> Tensor:
     for scale in scales:
         if scale:
             x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
-        a, b = gradient_magnitude(x, median), gradient_magnitude(y, median)
-        alike = (2 * a * b + CONTRAST) / (a.square() + b.square() + CONTRAST)
-        total = total + (1 - alike).mean()
+        pairs = list(zip(gradient_sizes(x, kind), gradient_sizes(y, kind), strict=True))
+        for a, b in pairs:
+            alike = (2 * a * b + CONTRAST) / (a.square() + b.square() + CONTRAST)
+            total = total + (1 - alike).mean() / len(pairs)
     return total / len(scales)
