@@ -323,7 +323,7 @@ def tiles(
     seeds: int,
     realnet_steps: int,
 ) -> None:
-    """Trains, scores and ranks each detector with each seed; about 2 minutes of one core a cell."""
+    """Trains, scores and ranks each detector with each seed; ReDi takes 15 minutes of one core."""
     source = ["--shards", shards] if shards else ["--source", "nsa"]
     own = {
         "redi": ["--recipe", "redi-mobile"],
