@@ -144,15 +144,21 @@ def _section(
     return section
 
 
+def _age(record: Record) -> tuple[str, bool, str]:
+    """Returns what orders records in time; of one second, a measured one is after a failed one."""
+    measured = any(entry["value"] is not None for entry in record["metrics"].values())
+    return record["created"], measured, hash_options(record)
+
+
 def _values(
     records: list[tuple[Path, Record]], columns: list[Column]
 ) -> tuple[dict[tuple[str, int | None, str], dict[str, Any]], int]:
     """Returns the entries by (category, seed, column), the newest of each, and how many records
     gave none because a newer one of the same protocol and seed took their place."""
-    newest: dict[tuple[str, int | None, str], tuple[tuple[str, str], dict[str, Any]]] = {}
+    newest: dict[tuple[str, int | None, str], tuple[tuple[str, bool, str], dict[str, Any]]] = {}
     known = {(c.name, c.version): c.key for c in columns}
     for _, record in records:
-        age = (record["created"], hash_options(record))
+        age = _age(record)
         for name, entry in record["metrics"].items():
             key = (record["category"], record["seed"], known[name, entry["version"]])
             if key not in newest or age > newest[key][0]:
@@ -168,7 +174,7 @@ def _row(
     dataset: str,
     published: PublishedNumbers,
 ) -> Row:
-    records = sorted(records, key=lambda pair: (pair[1]["created"], hash_options(pair[1])))
+    records = sorted(records, key=lambda pair: _age(pair[1]))
     first = records[0][1]
     method, source = first["method"], first["source"]
     entries, superseded = _values(records, columns)

@@ -115,6 +115,12 @@ def test_the_newest_of_the_same_seed_and_protocol_counts() -> None:
     assert any("2 older records" in text for text in tables.remarks(section))
 
 
+def test_of_one_second_a_measured_record_takes_a_failed_ones_place() -> None:
+    for note in map(str, range(8)):  # the order of the hashes must not decide
+        found = [record_of(value=None, notes=[note]), record_of(value=0.9)]
+        assert mean(board(*found)[0], 0) == 0.9
+
+
 def test_rows_with_gaps_have_no_mean_and_no_rank() -> None:
     found = [record_of("duck", 0.99, method="partial"), record_of("duck", 0.5),
              record_of("car", 0.5)]  # fmt: skip
