@@ -16,7 +16,7 @@ from sia_gen.core.files import read_json
 from sia_gen.core.pair_shards import read_pairs
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file
 from sia_gen.synthesis import held, in_use, synthesize
-from sia_gen.synthesis_plan import KIND, NAME, SCHEMA, SynthesisOptions, shard_file
+from sia_gen.synthesis_plan import KIND, NAME, SCHEMA, SynthesisOptions, prepare, shard_file
 from sia_gen.verify import Problem, Report, ShardFault, checked_record, foreign_files, strays
 
 
@@ -122,7 +122,6 @@ def repair(
     UserError before anything is dropped where data or sources are not what they were.
     """
     from sia_gen.repair import drop
-    from sia_gen.synthesis_plan import prepare
 
     stored = _document(run).get("options")
     try:
