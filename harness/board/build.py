@@ -15,30 +15,20 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from harness import metrics
 from harness.board.published import Published, PublishedNumbers
 from harness.board.words import NO_RUN, Cell, Column, Row, Section
+from harness.metrics import KINDS
 from harness.records import Record
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
 
 RANK_BY = "image_auroc_max"
-ORDER = (
-    "image_auroc_max", "image_auroc_avgpool16_max", "image_auroc_own", "image_ap_max",
-    "image_ap_avgpool16_max", "image_ap_own", "image_f1max_max", "image_f1max_avgpool16_max",
-    "image_f1max_own", "pixel_auroc", "pixel_ap", "pixel_f1max", "pro_0.3", "pro_0.05",
-    "fid", "kid", "density", "coverage", "clustered_lpips", "memorisation",
-    "fid_to_normal", "kid_to_normal", "fid_reference", "kid_reference",
-)  # fmt: skip
 
 
-def _percent(name: str) -> bool:
-    return name.startswith(("image_", "pixel_", "pro_"))
-
-
-def _column_order(column: Column) -> tuple[int, str, str, int]:
-    base, _, network = column.name.partition("@")
-    place = ORDER.index(base) if base in ORDER else len(ORDER)
-    return place, network, column.name, column.version
+def _column_order(column: Column) -> tuple[bool, tuple[int, int, int], str, str, int]:
+    place = column.about.order if column.about else (0, 0, 0)
+    return column.about is None, place, column.network, column.name, column.version
 
 
 FILTERS = ("kind", "dataset", "category", "method", "source")
@@ -108,6 +98,7 @@ def _section(
     published: PublishedNumbers,
 ) -> Section:
     columns: dict[str, Column] = {}
+    known = metrics.columns(*(KINDS[:2] if kind == "detection" else KINDS[2:]))
     kinds: dict[str, str] = {}
     rows: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
     for folder, record in members:
@@ -116,7 +107,7 @@ def _section(
                 name=name,
                 version=entry["version"],
                 higher_is_better=entry["higher_is_better"],
-                percent=_percent(name),
+                about=known.get(name.partition("@")[0]),
             )
             columns[column.key] = column
         if kinds.get(record["category"], "unknown") == "unknown":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.board.published import Published
+from harness.metrics import NUMBER, MetricColumn
 from harness.records import Record
 from sia_gen.core.provenance import hash_options
 
@@ -15,12 +16,22 @@ NO_RUN = frozenset({"failed", "not run"})  # how the reason of a cell without a 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A metric at one version; `percent` says that values are shares shown times 100."""
+    """A metric's column at one version; `about` is what the registry says of it, if anything."""
 
     name: str
     version: int
     higher_is_better: bool
-    percent: bool
+    about: MetricColumn | None = None
+
+    @property
+    def unit(self) -> str:
+        """How values are written: see harness.metrics.Metric."""
+        return self.about.metric.unit if self.about else NUMBER
+
+    @property
+    def network(self) -> str:
+        """The feature network that the name ends with, or nothing."""
+        return self.name.partition("@")[2]
 
     @property
     def key(self) -> str:
@@ -111,7 +122,7 @@ def best(section: Section, column: Column, group: str = "mean") -> float | None:
     """
     values = [row.groups[group][column.key].mean for row in section.rows]
     held = [value for value in values if value is not None]
-    if len(held) < 2 or "_reference@" in column.name:
+    if len(held) < 2 or (column.about and column.about.variant.reference):
         return None
     return max(held) if column.higher_is_better else min(held)
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair, real
+from harness.metrics import COMPARISONS, DISTANCE, Metric
 from sia_gen.core.errors import UserError
-
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = False
-VERSION = 1
+from sia_gen.core.statistics.inputs import Floats, UndefinedMetric, feature_pair, real
 
 
 class Moments:
@@ -96,3 +93,18 @@ def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> 
         tall = len(centred) > centred.shape[1]
         factors.append(np.asarray(np.linalg.qr(centred, mode="r")) if tall else centred)
     return _distance(x.mean(axis=0) - y.mean(axis=0), factors[0], factors[1])
+
+
+METRIC = Metric(
+    name="fid",
+    title="FID",
+    short="FID",
+    unit=DISTANCE,
+    higher_is_better=False,
+    takes="features",
+    of=compute,
+    place=10,
+    variants=COMPARISONS,
+    least=2,
+    network="inception",
+)

@@ -219,7 +219,6 @@ def protocol(cell: Cell) -> dict[str, Any]:
     return {
         "detector": peer.name,
         "source": "none",
-        "seed": spec["seed"],
         "resolution": spec["size"],
         "image_scores": ["max", "avgpool16_max", "own"],
         "checkpoint_rule": "last",

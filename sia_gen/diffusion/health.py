@@ -19,6 +19,7 @@ from torch import nn
 
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.statistics.kid import unbiased as kid
 
 VERSION = 1
 Floats = npt.NDArray[np.float64]
@@ -56,15 +57,6 @@ def features(images_BHWC: Array8) -> Floats:
 def _statistics(x_BCHW: torch.Tensor) -> torch.Tensor:
     statistics = torch.cat([x_BCHW.mean(dim=(2, 3)), x_BCHW.std(dim=(2, 3))], dim=1)
     return statistics / statistics.shape[1] ** 0.5
-
-
-def kid(x: Floats, y: Floats) -> float:
-    """Returns the unbiased squared MMD of feature sets (N, D), (M, D), kernel (x.y / D + 1)^3."""
-    n, m, dimensions = len(x), len(y), x.shape[1]
-    xx, yy, xy = (((a @ b.T) / dimensions + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within_x = (xx.sum() - np.trace(xx)) / (n * (n - 1))
-    within_y = (yy.sum() - np.trace(yy)) / (m * (m - 1))
-    return float(within_x + within_y - 2.0 * xy.mean())
 
 
 def degrade(images_BHWC: Array8) -> Array8:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.scorefile import image_scores
-from harness.measure.streaming import histogram_of
+from sia_gen.core.statistics.histogram import histogram_of
 from harness.metrics import image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
 
 TOLERANCE = 1e-5

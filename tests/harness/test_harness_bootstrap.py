@@ -11,7 +11,7 @@ from harness_support import scores_of
 from harness.measure import bootstrap
 from harness.measure.detection_metrics import measure
 from harness.metrics import image_ap, image_auroc, image_f1max, pixel_ap, pixel_auroc, pro
-from harness.metrics._pixels import rank_both
+from sia_gen.core.statistics.pixels import rank_both
 
 
 def images(seed: int, count: int = 40) -> tuple[Any, Any]:

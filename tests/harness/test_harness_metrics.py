@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from harness import metrics
 from harness.metrics import image_ap, image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
-from harness.metrics._inputs import UndefinedMetric
-from harness.metrics._ranking import Ranking, rank
+from sia_gen.core.statistics.inputs import UndefinedMetric
+from sia_gen.core.statistics.ranking import Ranking, rank
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load, names
 
@@ -237,7 +237,7 @@ def test_blocks_of_negatives_add_up_and_merge() -> None:
 def test_blocks_in_rank_pixels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = case(5, levels=None)
     expected = [metric.compute(maps, masks) for metric in PIXEL]
-    monkeypatch.setattr("harness.metrics._pixels.BLOCK", 1)
+    monkeypatch.setattr("sia_gen.core.statistics.pixels.BLOCK", 1)
     masks[1:, 2:] = 0  # few defect pixels, so that blocks are small
     few = [metric.compute(maps, masks) for metric in PIXEL]
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from harness.metrics import coverage, density, memorisation
-from harness.metrics._inputs import UndefinedMetric
+from sia_gen.core.statistics.inputs import UndefinedMetric
 from harness.quality import run as quality
 from harness.quality import strength
 from harness.quality.nearest import closest_pairs

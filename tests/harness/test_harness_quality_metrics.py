@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg
 
 from harness.metrics import clustered_lpips, fid, kid
-from harness.metrics._inputs import UndefinedMetric
+from sia_gen.core.statistics.inputs import UndefinedMetric
 from sia_gen.core.errors import UserError
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Array, Floats, UndefinedMetric, binary, real
-from harness.metrics._pixels import region_weights
-from harness.metrics._ranking import Ranking
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, binary, real
+from sia_gen.core.statistics.pixels import region_weights
+from sia_gen.core.statistics.ranking import Ranking
 
 BLOCK = 1 << 12  # bins that are allotted together
 SLOTS = 256  # blocks there is room for: 2^20 bins
