@@ -11,8 +11,9 @@ must agree before two records may share a row; `run` holds what belongs to this 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ _METRIC = {
         "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
     # A value or the reason why there is none; never both, never neither.
-    "oneOf": [
-        {"properties": {"value": {"type": "number"}}, "not": {"required": ["reason"]}},
-        {"properties": {"value": {"type": "null"}}, "required": ["reason"]},
+    "allOf": [
+        {"anyOf": [{"properties": {"value": {"type": "number"}}}, {"required": ["reason"]}]},
+        {"anyOf": [{"properties": {"reason": False}}, {"properties": {"value": {"type": "null"}}}]},
     ],
 }
 _PICTURE = {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"}
@@ -124,15 +125,27 @@ def identity(record: Record) -> str:
     return f"{record['kind']}-{hash_options(content)[:16]}"
 
 
+@cache
+def _accept() -> Callable[[Any], Any]:
+    """Returns the schema as compiled code: 20,000 records in seconds instead of a minute."""
+    import fastjsonschema
+
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(DOCUMENT, use_default=False)
+    return compiled
+
+
 def validate(record: Any, where: str) -> None:
     """Raises UserError where a record does not follow the schema; the message names the place."""
-    import jsonschema
-
     if isinstance(record, dict) and record.get("schema", SCHEMA) != SCHEMA:
         raise UserError(
             f"{where}: record schema {record['schema']!r} is not {SCHEMA}: written by another"
             " version of this project"
         )
+    try:
+        _accept()(record)
+        return
+    except ValueError:  # fastjsonschema says that something is wrong, jsonschema says what best
+        import jsonschema
     errors = jsonschema.Draft202012Validator(DOCUMENT).iter_errors(record)
     error = next(iter(sorted(errors, key=lambda e: [str(p) for p in e.absolute_path])), None)
     if error is not None:
@@ -153,19 +166,15 @@ def write(results: Path, record: Record) -> Path:
     return path
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number a record may hold")
-
-
 def read(path: Path) -> Record:
     """Returns one record, checked against the schema and against the hash in its name."""
     try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text, parse_constant=_refuse_constant)
+        record = json.loads(path.read_bytes())
+        name = identity(record) if isinstance(record, dict) and "kind" in record else ""
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
     validate(record, str(path))
-    if path.stem != identity(record):
+    if path.stem != name:
         raise VerificationError(
             f"{path} does not match its name: it was changed after it was written; measure again"
         )

@@ -8,7 +8,7 @@ every category of its section: means over different categories are not comparabl
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -97,19 +97,19 @@ def _section(
     rank_by: str,
     published: PublishedNumbers,
 ) -> Section:
-    columns: dict[str, Column] = {}
+    columns: dict[tuple[str, int], Column] = {}
     known = metrics.columns(*(KINDS[:2] if kind == "detection" else KINDS[2:]))
     kinds: dict[str, str] = {}
     rows: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
     for folder, record in members:
         for name, entry in record["metrics"].items():
-            column = Column(
-                name=name,
-                version=entry["version"],
-                higher_is_better=entry["higher_is_better"],
-                about=known.get(name.partition("@")[0]),
-            )
-            columns[column.key] = column
+            if (name, entry["version"]) not in columns:
+                columns[name, entry["version"]] = Column(
+                    name=name,
+                    version=entry["version"],
+                    higher_is_better=entry["higher_is_better"],
+                    about=known.get(name.partition("@")[0]),
+                )
         if kinds.get(record["category"], "unknown") == "unknown":
             kinds[record["category"]] = record["category_kind"]
         key = hash_options([record["method"], record["source"], record["protocol"]])
@@ -135,27 +135,42 @@ def _section(
     return section
 
 
-def _age(record: Record) -> tuple[str, bool, str]:
-    """Returns what orders records in time; of one second, a measured one is after a failed one."""
-    measured = any(entry["value"] is not None for entry in record["metrics"].values())
-    return record["created"], measured, hash_options(record)
+Age = tuple[str, bool, str]
+
+
+def _ages(records: list[tuple[Path, Record]]) -> list[Age]:
+    """Returns what orders records in time; of one second, a measured one is after a failed one.
+
+    The hash decides where that leaves two of one category and seed.
+    """
+    plain = [
+        (r["created"], any(e["value"] is not None for e in r["metrics"].values()))
+        for _, r in records
+    ]
+    places = [
+        (*age, r["category"], r["seed"]) for age, (_, r) in zip(plain, records, strict=True)
+    ]
+    alike = Counter(places)
+    return [
+        (*age, hash_options(r) if alike[place] > 1 else "")
+        for age, place, (_, r) in zip(plain, places, records, strict=True)
+    ]
 
 
 def _values(
-    records: list[tuple[Path, Record]], columns: list[Column]
+    records: list[tuple[Age, Record]], columns: list[Column]
 ) -> tuple[dict[tuple[str, int | None, str], dict[str, Any]], int]:
     """Returns the entries by (category, seed, column), the newest of each, and how many records
     gave none because a newer one of the same protocol and seed took their place."""
-    newest: dict[tuple[str, int | None, str], tuple[tuple[str, bool, str], dict[str, Any]]] = {}
+    newest: dict[tuple[str, int | None, str], tuple[Age, int, dict[str, Any]]] = {}
     known = {(c.name, c.version): c.key for c in columns}
-    for _, record in records:
-        age = _age(record)
+    for number, (age, record) in enumerate(records):
         for name, entry in record["metrics"].items():
             key = (record["category"], record["seed"], known[name, entry["version"]])
             if key not in newest or age > newest[key][0]:
-                newest[key] = (age, entry)
-    used = {age for age, _ in newest.values()}
-    return {key: entry for key, (_, entry) in newest.items()}, len(records) - len(used)
+                newest[key] = (age, number, entry)
+    used = {number for _, number, _ in newest.values()}
+    return {key: entry for key, (_, _, entry) in newest.items()}, len(records) - len(used)
 
 
 def _row(
@@ -165,10 +180,14 @@ def _row(
     dataset: str,
     published: PublishedNumbers,
 ) -> Row:
-    records = sorted(records, key=lambda pair: _age(pair[1]))
+    aged = sorted(
+        zip(_ages(records), records, strict=True),
+        key=lambda each: (each[0], each[1][1]["category"], str(each[1][1]["seed"])),
+    )
+    records = [pair for _, pair in aged]
     first = records[0][1]
     method, source = first["method"], first["source"]
-    entries, superseded = _values(records, columns)
+    entries, superseded = _values([(age, pair[1]) for age, pair in aged], columns)
     seeds = sorted({r["seed"] for _, r in records}, key=lambda s: (s is None, s or 0))
     present = {r["category"] for _, r in records}
     categories = {}

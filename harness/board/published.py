@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from harness import metrics
@@ -43,6 +44,7 @@ def _column(method: str, metric: Metric) -> tuple[str, float]:
     return (f"{name}@{metric.network}" if metric.network else name), factor
 
 
+@cache
 def plain(name: str) -> str:
     """Returns a name without what spellings differ in."""
     return name.casefold().replace("_", "-").replace(" ", "-")

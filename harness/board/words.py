@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Column:
         """The feature network that the name ends with, or nothing."""
         return self.name.partition("@")[2]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The column's name, with its version from the second on."""
         return self.name if self.version == 1 else f"{self.name} (v{self.version})"
@@ -76,7 +77,7 @@ class Row:
     superseded: int
     rank: int | None = None
 
-    @property
+    @cached_property
     def protocol_id(self) -> str:
         """Eight digits that two rows share only if their protocols are the same."""
         return hash_options(self.protocol)[:8]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from harness.metrics import SHARE, Metric
 from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric
@@ -21,6 +20,8 @@ LIMIT = 0.3
 
 def of_maps(maps: Array, truth: Array) -> float:
     """Returns the authors' approximate PRO for maps and masks (N, H, W); it can exceed 1."""
+    from scipy import ndimage
+
     low = min(float(m.min()) for m, _ in images(maps, truth))
     high = max(float(m.max()) for m, _ in images(maps, truth))
     if low == high:

@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from harness import metrics
 from harness.metrics import image_ap, image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
-from sia_gen.core.statistics.inputs import UndefinedMetric
-from sia_gen.core.statistics.ranking import Ranking, rank
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load, names
+from sia_gen.core.statistics.inputs import UndefinedMetric
+from sia_gen.core.statistics.ranking import Ranking, rank
 
 PIXEL = (pixel_auroc, pixel_ap, pro)
 

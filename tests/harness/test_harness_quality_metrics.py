@@ -10,8 +10,8 @@ import pytest
 from scipy import linalg
 
 from harness.metrics import clustered_lpips, fid, kid
-from sia_gen.core.statistics.inputs import UndefinedMetric
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
 def features(seed: int, n: int, d: int = 8, shift: float = 0.0) -> Any:

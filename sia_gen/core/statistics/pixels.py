@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, binary, real
@@ -34,6 +33,8 @@ def checked(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> tuple[Array, Arr
 
 def region_weights(mask_HW: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
     """Returns each defect pixel's weight, 1 / area of its 8-connected region, and the regions."""
+    from scipy import ndimage  # here: what only reads tables should not wait for it
+
     labels, regions = ndimage.label(mask_HW, EIGHT_NEIGHBOURS)
     areas = np.bincount(labels.ravel(), minlength=regions + 1)
     return 1.0 / areas[labels[mask_HW]], int(regions)
