@@ -10,6 +10,7 @@ must agree before two records may share a row; `run` holds what belongs to this 
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -189,6 +190,23 @@ def find(results: Iterable[Path], *, empty: bool = False) -> list[tuple[Path, Re
     """
     found: dict[str, tuple[Path, Record]] = {}
     folders = list(results)
+    # Records are trees: nothing for the collector, which would walk all of them again and again.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _collect(folders, found, empty)
+    finally:
+        if collecting:
+            gc.enable()
+    if not found and not empty:
+        listed = ", ".join(str(f) for f in folders)
+        raise UserError(
+            f"{listed} holds no record: run `harness evaluate` or `harness quality` first"
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def _collect(folders: list[Path], found: dict[str, tuple[Path, Record]], empty: bool) -> None:
     for folder in folders:
         if not folder.is_dir():
             if empty and not folder.exists():
@@ -197,12 +215,6 @@ def find(results: Iterable[Path], *, empty: bool = False) -> list[tuple[Path, Re
         for path in sorted((folder / FOLDER).glob("*.json")):
             if not path.name.startswith(TEMPORARY_PREFIX):
                 found.setdefault(path.stem, (folder, read(path)))
-    if not found and not empty:
-        listed = ", ".join(str(f) for f in folders)
-        raise UserError(
-            f"{listed} holds no record: run `harness evaluate` or `harness quality` first"
-        )
-    return [found[name] for name in sorted(found)]
 
 
 def write_example(results: Path, jpeg: bytes) -> str:

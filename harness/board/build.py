@@ -8,11 +8,12 @@ every category of its section: means over different categories are not comparabl
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from harness import metrics
@@ -147,9 +148,7 @@ def _ages(records: list[tuple[Path, Record]]) -> list[Age]:
         (r["created"], any(e["value"] is not None for e in r["metrics"].values()))
         for _, r in records
     ]
-    places = [
-        (*age, r["category"], r["seed"]) for age, (_, r) in zip(plain, records, strict=True)
-    ]
+    places = [(*age, r["category"], r["seed"]) for age, (_, r) in zip(plain, records, strict=True)]
     alike = Counter(places)
     return [
         (*age, hash_options(r) if alike[place] > 1 else "")
@@ -233,6 +232,12 @@ def _row(
     )
 
 
+def _deviation(values: list[float]) -> float:
+    """Returns the sample's standard deviation (the standard library's takes ten times as long)."""
+    mean = fmean(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
 def _cell(entries: list[dict[str, Any] | None], published: Published | None) -> Cell:
     held = [entry for entry in entries if entry is not None]
     values = [entry["value"] for entry in held]
@@ -242,7 +247,7 @@ def _cell(entries: list[dict[str, Any] | None], published: Published | None) -> 
     if any(value is None for value in values):
         reason = next(entry["reason"] for entry in held if entry["value"] is None)
         return Cell(mean=None, reason=reason, n=n, published=published)
-    spread = stdev(values) if len(values) > 1 else None
+    spread = _deviation(values) if len(values) > 1 else None
     interval = held[0].get("interval") if len(held) == 1 else None
     return Cell(
         mean=fmean(values),
@@ -270,7 +275,7 @@ def _group_cell(
         if len(values) == len(names) and None not in values:
             per_seed.append(fmean(values))
     if per_seed:
-        spread = stdev(per_seed) if len(per_seed) > 1 else None
+        spread = _deviation(per_seed) if len(per_seed) > 1 else None
         return Cell(
             mean=fmean(per_seed),
             std=spread,

@@ -128,7 +128,7 @@ def run(
 
     The whole test set, last weights, exact PRO: the metrics and the protocol of every other row.
     """
-    from harness.cli.reproduce import _seeds
+    from harness.cli.reproduce import read_seeds
     from harness.peers import require
 
     require()
@@ -149,7 +149,7 @@ def run(
         steps=steps,
         batch=batch,
         train_images=train_images,
-        seeds=_seeds(seeds) or (0,),
+        seeds=read_seeds(seeds) or (0,),
         device=device,
         settings=settings,
     )

@@ -51,7 +51,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One run: the peer, the category, the seed, the whole description, and what it lacks."""
 
     peer: Peer
@@ -147,7 +147,7 @@ def _images(category: Category) -> str:
     return hash_options([[str(p.relative_to(category.root)), sha256_file(p)] for p in paths])
 
 
-def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list[Cell]:
+def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list[Trial]:
     """Returns all cells, peer by peer; nothing is written and no model is built."""
     chosen = catalog.select(options.models)
     settings = _settings(options, chosen)
@@ -194,7 +194,7 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
                     "paths": {"weights": options.weights, "textures": options.textures},
                     "device": options.device,
                 }
-                found.append(Cell(peer=peer, category=category, spec=spec, lacks=lacks))
+                found.append(Trial(peer=peer, category=category, spec=spec, lacks=lacks))
     return found
 
 
@@ -212,7 +212,7 @@ def _label(spec: dict[str, Any]) -> str:
     return f"{name}.{timm.get_pretrained_cfg(name, allow_unregistered=True).tag}"
 
 
-def protocol(cell: Cell) -> dict[str, Any]:
+def protocol(cell: Trial) -> dict[str, Any]:
     """Returns the protocol of a cell's row, but for what is measured."""
     spec, peer = cell.spec, cell.peer
     backbone = {"backbone": _label(spec), "backbone_sha256": spec["weights_sha256"]}

@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One row's result on one category with one seed: jobs in order, the last one measures."""
 
     row: str
@@ -94,7 +94,7 @@ class Plan:
     rows: tuple[Row, ...]
     categories: tuple[tuple[str, str], ...]  # (name, kind)
     seeds: tuple[int, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[Trial, ...]
     notes: tuple[str, ...]
 
 
@@ -237,7 +237,7 @@ class _Planner:
         name = f"shards-{kind}-{slug(category)}-{seed}"
         return folder, [*jobs, Job(name=name, command=self.command(step, values))]
 
-    def cell(self, row: dict[str, Any], one: Category, seed: int, kind: str) -> Cell:
+    def cell(self, row: dict[str, Any], one: Category, seed: int, kind: str) -> Trial:
         """Returns one cell with its chain of jobs."""
         category = one.name
         name, source = str(row["name"]), self.source(row)
@@ -247,7 +247,7 @@ class _Planner:
             folder, jobs = self.shards(row, category, seed)
             values = {"category": category, "shards": folder, "results": results}
             jobs.append(Job(name=f"measure-{tag}", command=self.command("measure_quality", values)))
-            return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
+            return Trial(row=name, category=category, seed=seed, jobs=tuple(jobs))
         jobs = []
         shards: tuple[str, ...] = ()
         if source == "sdas":
@@ -280,7 +280,7 @@ class _Planner:
             Job(name=f"{step}-{tag}", command=self.command(step, values))
             for step in ("score", "measure")
         ]
-        return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
+        return Trial(row=name, category=category, seed=seed, jobs=tuple(jobs))
 
 
 def plan(options: Options, dataset: Dataset) -> Plan:

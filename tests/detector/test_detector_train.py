@@ -65,7 +65,7 @@ def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: 
     assert protocol["checkpoint_rule"] == "last" and protocol["source"] == "sdas"
     assert protocol["backbone"] == "resnet18@random-seed0" and protocol["resolution"] == 32
     facts = checkpoint.read_facts(folder)
-    assert protocol["checkpoint_sha256"] == facts["sha256"]
+    assert scores.run["checkpoint_sha256"] == facts["sha256"]
     losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
     assert losses[-1] < losses[0]
     assert not (folder / "state").exists()

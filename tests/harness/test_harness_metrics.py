@@ -17,7 +17,6 @@ from scipy import ndimage
 from harness import metrics
 from harness.metrics import image_ap, image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
 from sia_gen.core.errors import UserError
-from sia_gen.core.plugins import load, names
 from sia_gen.core.statistics.inputs import UndefinedMetric
 from sia_gen.core.statistics.ranking import Ranking, rank
 
@@ -317,18 +316,19 @@ def test_labels_and_masks_must_be_binary() -> None:
 
 
 def test_every_metric_is_a_plugin() -> None:
-    assert set(names(metrics)) >= {
+    assert set(metrics.names()) >= {
         "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pro", "pro_legacy_realnet", "fid",
         "kid", "clustered_lpips",
     }  # fmt: skip
-    for name in names(metrics):
-        module = load(metrics, name)
-        assert isinstance(module.NEEDS, tuple)
-        assert isinstance(module.HIGHER_IS_BETTER, bool)
-        assert isinstance(module.VERSION, int)
-        assert module.compute.__doc__.startswith("Returns")
+    for name in metrics.names():
+        metric = metrics.load(name)
+        assert metric.title and metric.short and metric.unit in {"%", "1", "distance"}
+        assert metric.kind in metrics.KINDS and metric.version >= 1
+    columns = metrics.columns()
+    assert len(columns) == sum(len(metrics.load(name).variants) for name in metrics.names())
+    assert len({(c.short, c.metric.kind) for c in columns.values()}) == len(columns)
     with pytest.raises(UserError, match="Did you mean pro"):
-        load(metrics, "proo")
+        metrics.load("proo")
 
 
 def test_import_loads_no_torch() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.processes import hold
 from harness.reproduce import plan as planning
 from harness.reproduce import table as tables
 from harness.reproduce import work
@@ -226,8 +227,8 @@ def test_torn_state_files_count_as_nothing(room: Path, small_dataset: Path) -> N
 
 def command(room: Path, data: Path, *more: str) -> list[str]:
     code = (
-        "import sys; from harness.reproduce import work\n"
-        "work.MODULES.update({'sia-gen': 'fake_commands', 'detector': 'fake_commands'})\n"
+        "import sys; from harness import processes\n"
+        "processes.MODULES.update({'sia-gen': 'fake_commands', 'detector': 'fake_commands'})\n"
         "from harness.cli.main import main; main()"
     )
     return [sys.executable, "-c", code, "reproduce", f"{room}/own.yaml:5a", "--data", str(data),
@@ -279,9 +280,9 @@ def test_exit_3_where_cells_failed_and_other_options_need_another_folder(
 
 
 def test_one_folder_one_run(tmp_path: Path) -> None:
-    with work.hold(tmp_path / "out"), pytest.raises(LockedError), work.hold(tmp_path / "out"):
+    with hold(tmp_path / "out"), pytest.raises(LockedError), hold(tmp_path / "out"):
         pass
-    with work.hold(tmp_path / "out"):
+    with hold(tmp_path / "out"):
         pass
 
 
