@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import metrics
 from harness.board import costs
-from harness.board.words import NO_RUN, Cell, Column, Row, Section, differing
+from harness.board.words import NO_RUN, Cell, Column, Row, Section, best, differing
 from harness.metrics import DISTANCE, SHARE
 
 UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
@@ -98,8 +98,14 @@ def published_columns(section: Section, group: str = "mean") -> list[str]:
     ]
 
 
-def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[list[str]]]:
-    """Returns headings and lines of a section's means over a group of categories."""
+def main_table(
+    section: Section, group: str = "mean", mark: str = ""
+) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of a section's means over a group of categories.
+
+    The best of each column begins with `mark`.
+    """
+    tops = {c.key: best(section, c, group) for c in section.columns} if mark else {}
     quality = section.kind == "quality"
     heads = ["", "method", "seeds", "N" if quality else "categories", "protocol"]
     published = published_columns(section, group)
@@ -117,7 +123,8 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
         line += [numbers_compared(row) if quality else covered, row.protocol_id]
         for column in section.columns:
             cell = row.groups[group][column.key]
-            line.append(spoken(cell, column))
+            top = cell.mean is not None and cell.mean == tops.get(column.key)
+            line.append(mark * top + spoken(cell, column))
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
                 line.append(signed(cell.difference, column))

@@ -55,6 +55,9 @@ Example:
     metavar="METRIC",
     help="Detection metric that ranks the rows.",
 )
+@click.option("--columns", metavar="GLOBS", help="Print only these metrics, e.g. 'image_*,pro_*'.")
+@click.option("--bold-best", is_flag=True, help="LaTeX: the best of each column in bold.")
+@click.option("--label", default="", metavar="NAME", help="LaTeX: the first table's label.")
 @click.option(
     "--published",
     is_flag=True,
@@ -73,6 +76,9 @@ def leaderboard(
     sheets: tuple[Path, ...],
     title: str,
     rank_by: str,
+    columns: str | None,
+    bold_best: bool,
+    label: str,
     published: bool,
     **only: str | None,
 ) -> None:
@@ -97,4 +103,8 @@ def leaderboard(
 
         report.write(html, sections, sheets, title)
         tell(f"page: {html}")
-    print(exports.render(sections, "json" if as_json else form), end="")
+    form = "json" if as_json else form
+    if form != "latex" and (bold_best or label):
+        raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
+    printed = exports.render(sections, form, columns=columns, bold=bold_best, label=label)
+    print(printed, end="")

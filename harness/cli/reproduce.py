@@ -179,6 +179,10 @@ def reproduce(
             for job in cell.jobs:
                 print(shlex.join(job.command) if job.name not in seen else f"# {job.name}: above")
                 seen.add(job.name)
+        from harness.reproduce.needs import needs
+
+        for line in needs(made, options):
+            print(f"# needs {line}")
         return
     with hold(options.out):
         work.claim(
