@@ -133,6 +133,35 @@ class PixelHistogram:
             every -= hits
         self.normal[:width] += every
 
+    def packed(self) -> npt.NDArray[np.int64]:
+        """Returns the counts as one row of numbers; rows one after the other are sums (unpacked)."""
+        used = len(self._blocks) * BLOCK
+        counts = [self.normal[:used], self.defect[:used], self.regions[:used].view(np.int64)]
+        head = [self.shift, self.images, len(self._blocks)]
+        return np.concatenate([np.array(head, dtype=np.int64), self._blocks, *counts])
+
+    @classmethod
+    def unpacked(cls, rows: npt.NDArray[Any]) -> PixelHistogram:
+        """Returns the histogram of any number of packed ones in a row; an empty one of none."""
+        whole, start = cls(), 0
+        while start < len(rows):
+            shift, images, blocks = (int(n) for n in rows[start : start + 3])
+            one, used = cls(), blocks * BLOCK
+            one.shift, one.images = shift, images
+            parts = np.split(
+                rows[start + 3 : start + 3 + blocks + 3 * used],
+                [blocks, blocks + used, blocks + 2 * used],
+            )
+            one._blocks = parts[0].copy()
+            one.normal[:used], one.defect[:used] = parts[1], parts[2]
+            one.regions[:used] = np.ascontiguousarray(parts[3]).view(np.float64)
+            one._slots = one._table()
+            start += 3 + blocks + 3 * used
+            if start == len(rows) and not whole.images:
+                return one
+            whole.merge(one)
+        return whole
+
     def merge(self, other: PixelHistogram) -> None:
         """Adds what another histogram has counted, of other images; the other stays as it is."""
         other = copy.deepcopy(other)
