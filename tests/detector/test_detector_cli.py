@@ -30,7 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 @pytest.mark.parametrize("command", ["", "train", "score", "predict", "explain", "export", "info"])
 def test_help_shows_an_example_at_once_and_loads_no_torch(command: str) -> None:
     code = (
-        "import sys; from detector import cli\n"
+        "import sys; from detector.cli import main as cli\n"
         "try: cli.main()\n"
         "finally: print('heavy:', [m for m in ('torch', 'timm', 'numpy') if m in sys.modules])"
     )
