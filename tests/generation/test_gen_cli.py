@@ -15,7 +15,6 @@ import pytest
 from sia_gen.cli import main as cli
 from sia_gen.core.pixels.images import decode
 
-COMMANDS = list(cli.COMMANDS)
 
 
 class Outcome:
