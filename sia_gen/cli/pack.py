@@ -30,10 +30,11 @@ WebP files keep their bytes.
 @as_json
 def pack(as_json: bool, **values: Any) -> None:
     """Pack the images below DIR into shards with records, indices and a dataset card."""
-    from sia_gen.care.pack import PackOptions
-    from sia_gen.care.pack import pack as make
+    from sia_gen.generate.contents.packed import prepare
+    from sia_gen.generate.options import ExecutionOptions, PackOptions
+    from sia_gen.generate.run import run as make
 
-    figures = make(PackOptions(**values), lambda text: print(text, file=sys.stderr, flush=True))
+    figures = make(prepare(PackOptions(**values)), ExecutionOptions(executor="local"))
     if as_json:
         print(json.dumps(figures, indent=2))
     else:

@@ -102,7 +102,11 @@ def preview(
 ) -> None:
     """Draw normal images above synthetic ones of rising strength, column by column of one seed."""
     if methods or foregrounds or foreground:
-        from sia_gen.pairs.preview import MethodPreviewOptions, make_method_preview, parse_methods
+        from sia_gen.generate.method_preview import (
+            MethodPreviewOptions,
+            make_method_preview,
+            parse_methods,
+        )
 
         shared = {k: values[k] for k in ("out", "data", "categories", "columns", "scale", "seed")}
         if click.get_current_context().get_parameter_source("scale") == ParameterSource.DEFAULT:

@@ -149,9 +149,8 @@ how = _options(
     click.option(
         "--executor",
         type=click.Choice(EXECUTORS),
-        default="ray",
-        show_default=True,
-        help="ray: a pool of workers, here or on a cluster; local: this process.",
+        help="ray: a pool of workers, here or on a cluster; local: this process.  [default: ray;"
+        " for pairs and packed files local, unless workers are asked for]",
     ),
     click.option("--workers", type=int, help="Number of workers.  [default: as many as fit]"),
     click.option("--num-cpus", type=float, help="CPUs for each worker.  [default: --threads]"),
@@ -211,14 +210,21 @@ def run_options(values: dict[str, Any]) -> RunOptions:
     return RunOptions(s_low=low, s_high=high, **{name: values[name] for name in names})
 
 
-def execution_options(values: dict[str, Any]) -> ExecutionOptions:
-    """Returns the executor's options from the command's parameters."""
+def execution_options(values: dict[str, Any], *, heavy: bool = True) -> ExecutionOptions:
+    """Returns the executor's options from the command's parameters.
+
+    Where none is named, what is not `heavy` is made in this process, unless Ray is asked for.
+    """
     names = {field.name for field in fields(ExecutionOptions)} & values.keys()
-    return ExecutionOptions(**{name: values[name] for name in names})
+    given = {name: values[name] for name in names}
+    asked = any(values.get(name) is not None for name in ("num_cpus", "num_gpus", "address"))
+    ray = heavy or asked or values.get("workers") not in {None, 1}
+    given["executor"] = given["executor"] or ("ray" if ray else "local")
+    return ExecutionOptions(**given)
 
 
 def _memory(figures: dict[str, Any]) -> str:
-    from sia_gen.generate.run import readable_size
+    from sia_gen.runs.progress import readable_size
 
     known = figures["memory_per_worker"]
     if known is None:
@@ -229,8 +235,9 @@ def _memory(figures: dict[str, Any]) -> str:
 
 def _show_plan(values: dict[str, Any]) -> None:
     from sia_gen.core.errors import UserError
-    from sia_gen.generate.run import describe_plan, prepare, readable_size
-    from sia_gen.runs.progress import duration
+    from sia_gen.generate.contents.images import prepare
+    from sia_gen.generate.estimate import describe_plan
+    from sia_gen.runs.progress import duration, readable_size
 
     rate, workers = values.get("rate"), values.get("workers")
     if rate is not None and not (math.isfinite(rate) and rate > 0):
@@ -297,14 +304,12 @@ def run(**values: Any) -> None:
     if values["dry_run"]:
         _show_plan(values)
         return
-    from sia_gen.generate.run import StoppedRunError
-    from sia_gen.generate.run import run as generate
+    from sia_gen.generate.contents.images import prepare
+    from sia_gen.generate.run import run as make
 
-    try:
-        figures = generate(run_options(values), execution_options(values))
-    except StoppedRunError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
+    # Both are checked before any data is read.
+    options, execution = run_options(values), execution_options(values)
+    figures = make(prepare(options), execution)
     if values["as_json"]:
         print(json.dumps(figures, indent=2))
     else:

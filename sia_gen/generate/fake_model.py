@@ -21,11 +21,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from sia_gen.core.errors import UserError
+from sia_gen.core.errors import NonFiniteImagesError, UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
-from sia_gen.runs.shard_health import NonFiniteImagesError
 
 FAULTS = (
     "",

@@ -1,13 +1,14 @@
-"""What a generation run makes (RunOptions) and who makes it (ExecutionOptions).
+"""What is made (RunOptions, SynthesisOptions, PackOptions) and who makes it (ExecutionOptions).
 
-RunOptions decide every byte; a resumed run must share them. ExecutionOptions may change from one
-start to the next: the same images come out of any executor and any number of workers.
+The former decide every byte; a resumed run must share them. ExecutionOptions may change from one
+start to the next: the same shards come out of any executor and any number of workers.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from sia_gen.core.errors import UserError
 
@@ -81,6 +82,56 @@ class RunOptions:
         ):
             value = getattr(self, name)
             _require(value in known, f"--{name} {value!r}: expected one of {', '.join(known)}")
+
+
+def _require_between(options: object, **limits: tuple[int, int]) -> None:
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        flag = "--" + name.replace("_", "-")
+        _require(low <= value <= high, f"{flag} {value}: expected {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisOptions:
+    """What pairs are made, from what, into which folder."""
+
+    method: str
+    out: str
+    data: str = "textures"
+    categories: str = "all"
+    per_category: int = 1000
+    resolution: int = 256
+    seed: int = 0
+    shard_size: int = 500
+    foreground: str = ""
+    shards: str = ""
+    normal: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run could use, by their names."""
+        _require_between(
+            self, per_category=(1, MAX_IMAGES), resolution=(16, 4096), shard_size=(1, 100_000)
+        )
+        _require(0 <= self.seed < 2**63, f"--seed {self.seed}: expected 0 <= seed < 2**63")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """What is packed, and where it goes."""
+
+    source: str
+    out: str
+    dataset: str = ""
+    shard_size: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuses values that make no shards."""
+        _require_between(self, shard_size=(1, 1_000_000))
+        _require(
+            "/" not in self.dataset and self.dataset not in {".", ".."},
+            f"--dataset {self.dataset!r}: expected a name, not a path",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,24 +6,20 @@ In a column below `normal` every row has the same seed, so that only the strengt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, encode_png, grid, read_image
+from sia_gen.core.pixels.images import Array8, encode_png, read_image
+from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.seeds import image_seed
 from sia_gen.core.store.files import write_bytes
-from sia_gen.generate import model as source
+from sia_gen.generate import model as models
 from sia_gen.generate.options import require_guidance_scale
-
-GAP = 2
-MARGIN = 6  # pixels around a label
-INK, TITLE_GROUND = (20, 20, 20), (228, 232, 238)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,47 +64,10 @@ def parse_strengths(text: str) -> tuple[float, ...]:
         raise UserError(message) from error
 
 
-def _enlarge(image: Array8, scale: int) -> Array8:
-    return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
 def _normal(category: Category, columns: int, size: int) -> list[Array8]:
     """Returns normal images spread evenly over the training set, repeated if there are too few."""
     picks = np.linspace(0, len(category.train) - 1, columns).round().astype(int)
     return [read_image(category.train[pick], size) for pick in picks]
-
-
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default()
-
-
-def sheet(blocks: Sequence[tuple[str, Sequence[tuple[str, list[Array8]]]]], scale: int) -> Array8:
-    """Returns blocks (title, rows of (label, images)) as one labelled RGB image."""
-    font = _font()
-    labels = [label for _, rows in blocks for label, _ in rows]
-    wide = max(int(font.getlength(label)) for label in labels) + 2 * MARGIN
-    high = int(font.getbbox("Ag")[3]) + 2 * MARGIN
-    pictures = [
-        grid([[_enlarge(image, scale) for image in images] for _, images in rows], GAP)
-        for _, rows in blocks
-    ]
-    width = wide + max(picture.shape[1] for picture in pictures)
-    width = max(width, *(int(font.getlength(title)) + 2 * MARGIN for title, _ in blocks))
-    height = sum(high + picture.shape[0] for picture in pictures)
-    canvas = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(canvas)
-    top = 0
-    for (title, rows), picture in zip(blocks, pictures, strict=True):
-        pen.rectangle((0, top, width, top + high - 1), fill=TITLE_GROUND)
-        pen.text((MARGIN, top + MARGIN), title, fill=INK, font=font)
-        top += high
-        canvas.paste(Image.fromarray(picture), (wide, top))
-        row_height = (picture.shape[0] - GAP) // len(rows)
-        for position, (label, _) in enumerate(rows):
-            middle = top + position * row_height + row_height // 2
-            pen.text((MARGIN, middle), label, fill=INK, font=font, anchor="lm")
-        top += picture.shape[0]
-    return np.asarray(canvas, dtype=np.uint8)
 
 
 def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -120,15 +79,15 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
         raise UserError(f"--out {out} is a folder: give a file name")
     dataset = open_dataset(options.data)
     categories = dataset.select(options.categories)
-    model = source.locate(options.model)
-    facts = source.describe(model)
-    source.require_classes(options.model, facts, [category.name for category in categories])
-    guidance = source.describe_guidance(options.guidance, options.model, facts)
+    model = models.locate(options.model)
+    facts = models.describe(model)
+    models.require_classes(options.model, facts, [category.name for category in categories])
+    guidance = models.describe_guidance(options.guidance, options.model, facts)
     # Normal images first: a broken file is told before the model is loaded.
     normal = {c.name: _normal(c, options.columns, facts.resolution) for c in categories}
     if facts.health.get("passed") is not True:
         say(f"model {options.model} has not passed a health check: judge the s = 0 row yourself")
-    generator = source.load(
+    generator = models.load(
         model,
         device=options.device,
         precision=options.precision,

@@ -19,12 +19,12 @@ from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
+from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.shards import find_shards
-from sia_gen.generate.preview import sheet
 
 TRIES = 20  # draws until an anomaly lies inside the foreground
 OUTLINE = (255, 40, 40)
