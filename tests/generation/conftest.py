@@ -10,10 +10,10 @@ from pathlib import Path
 import gen_support
 import numpy as np
 import pytest
+from gen_support import run
 
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
 
 
 @pytest.fixture(scope="session")

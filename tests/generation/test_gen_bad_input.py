@@ -10,13 +10,13 @@ from pathlib import Path
 import gen_support as support
 import numpy as np
 import pytest
+from gen_support import run
 from PIL import Image
 
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)

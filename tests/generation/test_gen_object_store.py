@@ -12,16 +12,16 @@ from typing import Any
 
 import gen_support as support
 import pytest
+from gen_support import run
 
 from sia_gen.care.repair import repair
 from sia_gen.care.status import read as read_status
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.objects import ObjectPath, locate, require_conditional_put
 from sia_gen.core.store.shards import ShardReader, find_shards
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
 
 pytest.importorskip("s3fs", reason="object stores need s3fs")
 moto = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
