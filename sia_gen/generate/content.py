@@ -104,7 +104,7 @@ class Prepared:
         return {}
 
     def require_room(self) -> None:
-        """Raises UserError for a folder of another run, and for a disk without room for this one."""
+        """Raises UserError for a folder of another run and for a disk without the room."""
         images = sum(spec.count for spec in self.missing)
         if not isinstance(self.out, Path):
             return  # a bucket does not say how much it takes

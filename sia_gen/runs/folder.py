@@ -128,7 +128,9 @@ def require_same(run: Location, kind: str, recipe: dict[str, Any]) -> bool:
     if not document_path(run).is_file():
         return False
     content = read(run)
-    lines = difference({"kind": content["kind"], **recipe_of(content)}, {"kind": kind, **recipe})
+    if content["kind"] != kind:
+        raise UserError(f"{run} is of `{content['kind']}`, not of `{kind}`: give another --out")
+    lines = difference(recipe_of(content), recipe)
     if lines:
         more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
         message = (

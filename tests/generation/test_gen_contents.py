@@ -170,7 +170,7 @@ def test_a_folder_of_the_former_synthesize_is_read_and_mended(run: Path, made: P
 
 
 def test_a_kind_does_not_go_on_in_the_folder_of_another(run: Path, mini: Path) -> None:
-    with pytest.raises(UserError, match="kind: sia-gen pairs -> sia-gen run"):
+    with pytest.raises(UserError, match="is of `sia-gen pairs`, not of `sia-gen run`"):
         images.prepare(support.options(run, mini))
 
 

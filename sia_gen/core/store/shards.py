@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, overload
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
@@ -27,8 +27,6 @@ from sia_gen.core.store.objects import Location, ObjectPath, StoreError
 from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
-
-P = TypeVar("P", Path, ObjectPath)
 
 SCHEMA = 1
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -234,7 +232,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def find_shards(folder: P, category: str | None = None) -> list[P]:
+@overload
+def find_shards(folder: Path, category: str | None = None) -> list[Path]: ...
+@overload
+def find_shards(folder: Location, category: str | None = None) -> Sequence[Location]: ...
+def find_shards(folder: Location, category: str | None = None) -> Sequence[Location]:
     """Returns the finished tars below a run folder, of one category (dataset/name) if given.
 
     `folder` may be a run, its `shards` folder, a category's folder or a single tar.
@@ -244,7 +246,9 @@ def find_shards(folder: P, category: str | None = None) -> list[P]:
     if not folder.is_dir():
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
-    tars = [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
+    every: list[Location] = [*base.rglob("*.tar")]
+    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
+    tars = [tar for tar in ordered if not tar.name.startswith(".")]
     found = ((tar, read_record(tar)) for tar in tars)
     done = [
         tar

@@ -136,16 +136,10 @@ class _Workshop:
 def _open(category: Category, name: str, made: Any, resolution: int, shards: str) -> _Workshop:
     """Returns a category's workshop; UserError where a folder or a shard is missing."""
     module = plugins.load(methods, name)
-    tars: list[Location] = []
+    tars: Sequence[Location] = ()
     sources = ""
     if shards and getattr(module, "SHARDS", False):
-        place = locate(shards)
-        found = (
-            find_shards(place, category.key)
-            if isinstance(place, Path)
-            else find_shards(place, category.key)
-        )
-        tars = [*found]
+        tars = find_shards(locate(shards), category.key)
         sources = hash_options([str((read_record(tar) or {}).get("sha256")) for tar in tars])
     elif getattr(made, "textures", ""):
         textures = Path(made.textures)
