@@ -142,7 +142,6 @@ def hidden_writing(folder: Path, images: list[Array8], name: str, count: int) ->
         **{"s_low": 0.1, "s_high": 0.2, "batch_size": 16, "threads": 1, "steps": 20},
         **{"sampler": "iddpm", "precision": "auto", "checkpoint_sha256": "0" * 64},
         **{"resolution": SIDE, "method": "sdas-1", "format": ENCODINGS[name].format},
-        **{"guidance_sha256": "", "guidance_scale": 0.0, "compile": False},
     )  # type: ignore[arg-type]
     generator = Waiting(images)
     maker = ImageMaker(WorkerConfig(kind=KIND, run="", given={"model": "waiting"}))

@@ -18,6 +18,7 @@ import tracemalloc
 from pathlib import Path
 
 import click
+import fake_model
 from simulated_ray import Scenario, SimulatedRay
 
 from sia_gen.generate.content import WorkerConfig
@@ -86,9 +87,8 @@ def on_ray(run: Path, gpus: int, shards: int) -> str:
     import ray
 
     from sia_gen.generate.executors.cluster import OBJECT_STORE
-    from sia_gen.generate.fake_model import parse
 
-    fake = parse("testing:noise?size=8&names=" + ",".join(CATEGORIES))
+    fake = fake_model.parse("testing:noise?size=8&names=" + ",".join(CATEGORIES))
     model = "testing:noise?size=8&names=" + ",".join(CATEGORIES)
     per_category = shards // len(CATEGORIES) * 4
     small = recipe(
@@ -276,6 +276,7 @@ def simulated(root: Path, seconds: float) -> None:
 @click.option("--seconds", default=60.0, show_default=True, help="Of a simulated shard; 0: none.")
 def main(real: float, gpus: int, seconds: float) -> None:
     """Measure the supervisor."""
+    fake_model.announce()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory() as folder:

@@ -15,16 +15,12 @@ METHOD = "sdas-1"  # raise the number when the same options would give other pix
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a whole run makes: the facts that a resumed run must share, all of them."""
+class Sampling:
+    """What decides an image's pixels and bytes, beside its category and its index."""
 
-    dataset: str
-    categories: tuple[str, ...]
-    per_category: int
+    seed: int
     s_low: float
     s_high: float
-    seed: int
-    shard_size: int
     batch_size: int
     threads: int
     steps: int
@@ -37,6 +33,16 @@ class Recipe:
     compile: bool = False
     method: str = METHOD
     format: str = "png-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Sampling):
+    """What a whole run makes: the facts that a resumed run must share, all of them."""
+
+    dataset: str
+    categories: tuple[str, ...]
+    per_category: int
+    shard_size: int
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Recipe:
@@ -58,24 +64,8 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageShard(Shard):
+class ImageShard(Sampling, Shard):
     """One shard of images of a model: everything that decides their bytes."""
-
-    seed: int
-    s_low: float
-    s_high: float
-    batch_size: int
-    threads: int
-    steps: int
-    sampler: str
-    precision: str
-    checkpoint_sha256: str
-    resolution: int
-    guidance_sha256: str
-    guidance_scale: float
-    compile: bool
-    method: str
-    format: str
 
     def image_seed(self, index: int) -> int:
         """Returns the seed of one image: run seed, category and index decide it."""
@@ -115,11 +105,7 @@ class ImageShard(Shard):
 
 def specs(recipe: Recipe) -> list[ImageShard]:
     """Returns all shards of a run, category by category."""
-    shared = {
-        field.name: getattr(recipe, field.name)
-        for field in fields(recipe)
-        if field.name not in {"dataset", "categories", "per_category", "shard_size"}
-    }
+    shared = {field.name: getattr(recipe, field.name) for field in fields(Sampling)}
     parts = cut(recipe.per_category, recipe.shard_size, len(recipe.categories))
     # Of a set of datasets the categories are named in full, dataset/category.
     named = [category.rpartition("/") for category in recipe.categories]

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fake_model import parse
+
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.seeds import image_seed
 from sia_gen.generate import run as factory
 from sia_gen.generate.content import WorkerConfig
 from sia_gen.generate.contents import images, packed
 from sia_gen.generate.executors.contract import Summary
-from sia_gen.generate.fake_model import parse
 from sia_gen.generate.options import ExecutionOptions, PackOptions, RunOptions
 from sia_gen.generate.recipe import ImageShard, Recipe, specs
 from sia_gen.runs.events import Event

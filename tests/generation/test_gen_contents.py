@@ -13,6 +13,7 @@ from typing import Any
 import gen_support as support
 import numpy as np
 import pytest
+from fake_model import Fake
 
 from sia_gen.care.repair import quarantined, repair, retry
 from sia_gen.care.status import read as read_status
@@ -25,7 +26,6 @@ from sia_gen.generate import contents, model
 from sia_gen.generate import run as factory
 from sia_gen.generate.content import Prepared, WorkerConfig
 from sia_gen.generate.contents import images, pairs
-from sia_gen.generate.fake_model import Fake
 from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
 from sia_gen.generate.worker import ShardWorker
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import gen_support as support
 import numpy as np
 import pytest
+from fake_model import Fake
 from gen_support import pack, run
 from PIL import Image
 
@@ -19,7 +20,6 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.encoding import encode_jpeg, encode_webp, find_encoding
 from sia_gen.core.pixels.images import decode, encode_png
 from sia_gen.core.store.shards import ShardReader, find_shards, read_record
-from sia_gen.generate.fake_model import Fake
 from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 LOCAL = ExecutionOptions(executor="local")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -65,26 +65,17 @@ def prepare(options: RunOptions) -> PreparedImages:
     names = tuple(category.key if several else category.name for category in categories)
     model.require_health(options.model, facts, force=options.force)
     guidance = model.describe_guidance(options.guidance, options.model, facts)
-    recipe = Recipe(
-        dataset=dataset.name,
-        categories=names,
-        per_category=options.per_category,
-        s_low=options.s_low,
-        s_high=options.s_high,
-        seed=options.seed,
-        shard_size=options.shard_size,
-        batch_size=options.batch_size,
-        threads=options.threads,
-        steps=options.steps,
-        sampler=options.sampler,
-        precision=options.precision,
-        checkpoint_sha256=facts.checkpoint_sha256,
-        resolution=facts.resolution,
-        guidance_sha256=guidance.checkpoint_sha256 if guidance else "",
-        guidance_scale=options.guidance_scale if guidance else 0.0,
-        compile=options.compile,
-        format=find_encoding(options.encode).format,
-    )
+    asked = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
+    found = {
+        "dataset": dataset.name,
+        "categories": names,
+        "checkpoint_sha256": facts.checkpoint_sha256,
+        "resolution": facts.resolution,
+        "guidance_sha256": guidance.checkpoint_sha256 if guidance else "",
+        "guidance_scale": options.guidance_scale if guidance else 0.0,
+        "format": find_encoding(options.encode).format,
+    }
+    recipe = Recipe(**{**asked, **found})
     prepared = PreparedImages(
         kind=KIND,
         out=out,
