@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from sia_gen.cli.run import as_json, execution_options, how
+from sia_gen.cli.run import execution_options, how
+from sia_gen.core.commands import json_option, print_json
 
 
 @click.command(
@@ -21,13 +21,16 @@ Example:
 """,
 )
 @click.argument("run")
-@as_json
+@json_option
 def status(run: str, as_json: bool) -> None:
     """Show how far the run folder RUN is, from its files alone."""
     from sia_gen.care import status as state
 
     found = state.read(state.require_run(run))
-    print(json.dumps(found, indent=2) if as_json else state.describe(found))
+    if as_json:
+        print_json(found)
+    else:
+        print(state.describe(found))
 
 
 @click.command(
@@ -40,7 +43,7 @@ Exit code 4 and one line for each problem when something is wrong.
 """,
 )
 @click.argument("run")
-@as_json
+@json_option
 def verify(run: str, as_json: bool) -> None:
     """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN.
 
@@ -58,7 +61,7 @@ def verify(run: str, as_json: bool) -> None:
     path = require_run(run)
     report = check(path, on_shard) if sys.stderr.isatty() else check(path)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
         for problem in report.problems:
             print(f"{problem.kind}: {problem.file} {problem.detail}")
@@ -101,7 +104,7 @@ Example:
 @click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
 @click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
 @how
-@as_json
+@json_option
 def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Verify the run folder RUN, drop what is condemned, and make exactly that again.
 
@@ -111,7 +114,7 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
 
     figures = _figures(mend, run, data, model, values)
     if values["as_json"]:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     print(
         f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
@@ -135,14 +138,14 @@ Exit code 3 when some fail again.
 @click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
 @click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
 @how
-@as_json
+@json_option
 def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
     from sia_gen.care.repair import retry as again
 
     figures = _figures(again, run, data, model, values)
     if values["as_json"]:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     missing = figures["shards_missing"]
     rest = (

@@ -5,63 +5,18 @@ In a column below `normal` every row has the same seed, so that only the strengt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sia_gen.core.data.dataset import Category, open_dataset
-from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, encode_png, read_image
 from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.seeds import image_seed
 from sia_gen.core.store.files import write_bytes
 from sia_gen.generate import model as models
-from sia_gen.generate.options import require_guidance_scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewOptions:
-    """What the sheet shows and where it goes."""
-
-    out: str
-    data: str = "textures"
-    categories: str = "all"
-    model: str = "textures-64"
-    columns: int = 6
-    strengths: tuple[float, ...] = (0.0, 0.1, 0.2)
-    scale: int = 2
-    seed: int = 0
-    steps: int = 20
-    sampler: str = "iddpm"
-    precision: str = "auto"
-    device: str = "auto"
-    guidance: str = ""
-    guidance_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuses values that make no sheet, by their names."""
-        if not 1 <= self.columns <= 100:
-            raise UserError(f"--columns {self.columns}: expected 1 to 100")
-        if not 1 <= self.scale <= 16:
-            raise UserError(f"--scale {self.scale}: expected 1 to 16")
-        require_guidance_scale(self.guidance_scale)
-        if not self.strengths:
-            raise UserError("--strengths is empty: give numbers such as 0,0.1,0.2")
-        for strength in self.strengths:
-            if not (math.isfinite(strength) and strength >= 0):
-                raise UserError(f"--strengths {strength}: a strength is a number of at least 0")
-
-
-def parse_strengths(text: str) -> tuple[float, ...]:
-    """Returns the numbers of `0,0.1,0.2`; UserError for anything else."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        message = f"--strengths {text!r}: expected numbers separated by commas, such as 0,0.1,0.2"
-        raise UserError(message) from error
+from sia_gen.generate.options import PreviewOptions
 
 
 def _normal(category: Category, columns: int, size: int) -> list[Array8]:
@@ -72,11 +27,7 @@ def _normal(category: Category, columns: int, size: int) -> list[Array8]:
 
 def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _: None) -> Path:
     """Writes the contact sheet as PNG and returns its path."""
-    out = Path(options.out)
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the sheet is a PNG: give a name that ends in .png")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: give a file name")
+    out = options.checked_out()
     dataset = open_dataset(options.data)
     categories = dataset.select(options.categories)
     model = models.locate(options.model)

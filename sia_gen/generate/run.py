@@ -15,6 +15,7 @@ from typing import Any
 
 from sia_gen.core.errors import IncompleteError, StoppedError, UserError
 from sia_gen.core.provenance import versions
+from sia_gen.core.signals import StopFlag
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location, ObjectPath, require_conditional_put
 from sia_gen.generate import card, contents
@@ -24,7 +25,6 @@ from sia_gen.generate.options import ExecutionOptions
 from sia_gen.runs import claims, folder, index, lock
 from sia_gen.runs.events import Event
 from sia_gen.runs.progress import Progress, readable_size
-from sia_gen.runs.signals import StopFlag
 from sia_gen.runs.spec import Shard, remaining
 
 

@@ -20,12 +20,12 @@ from sia_gen.core.context import Context, Method, context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import Dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
 from sia_gen.core.seeds import derive_seed, generator
-from sia_gen.core.settings import make_options
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, is_url, locate
 from sia_gen.core.store.shards import MASK, NORMAL, find_shards, read_record
@@ -156,7 +156,7 @@ def _open(category: Category, name: str, made: Any, resolution: int, shards: str
 def prepare(options: SynthesisOptions) -> Prepared:
     """Returns a checked run; UserError names what is wrong with options, data or output."""
     module = plugins.load(methods, options.method)
-    made = make_options(module.Options, dict(options.settings), f"method {options.method}")
+    made = from_values(module.Options, dict(options.settings), f"method {options.method}")
     dataset, out = open_apart(options.data, options.out)
     categories = dataset.select(options.categories)
     parts = cut(options.per_category, options.shard_size, len(categories))
@@ -246,7 +246,7 @@ class PairMaker:
             message = f"{spec.method} is planned, but this worker has {name}-{module.VERSION}"
             raise UserError(f"{message}: install the same version of sia-gen everywhere")
         places = {"textures": self._given["textures"]} if "textures" in spec.options else {}
-        made = make_options(module.Options, {**spec.options, **places}, f"method {name}")
+        made = from_values(module.Options, {**spec.options, **places}, f"method {name}")
         category = with_foreground(self._dataset.one(spec.key), self._given["foreground"])
         workshop = _open(category, name, made, spec.resolution, self._given["shards"])
         changed = [n for n, value in workshop.facts.items() if getattr(spec, n) != value]
