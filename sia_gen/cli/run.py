@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import taken
 from sia_gen.generate.options import ExecutionOptions, RunOptions
 
@@ -78,9 +80,12 @@ def _show_plan(values: dict[str, Any]) -> None:
     from sia_gen.generate.estimate import describe_plan
     from sia_gen.runs.progress import duration, readable_size
 
+    rate = values.get("rate")
+    if rate is not None and not math.isfinite(rate):  # a range of click's lets NaN pass
+        raise UserError(f"--rate {rate}: expected images a second, above 0")
     figures = describe_plan(
         prepare(run_options(values)),
-        rate=values.get("rate"),
+        rate=rate,
         workers=values.get("workers") or 1,
         warm_up=bool(values.get("warm_up")),
         device=values.get("device", "auto"),
