@@ -134,7 +134,7 @@ class PixelHistogram:
         self.normal[:width] += every
 
     def packed(self) -> npt.NDArray[np.int64]:
-        """Returns the counts as one row of numbers; rows one after the other are sums (unpacked)."""
+        """Returns the counts as one row of numbers; several in a row are their sum (unpacked)."""
         used = len(self._blocks) * BLOCK
         counts = [self.normal[:used], self.defect[:used], self.regions[:used].view(np.int64)]
         head = [self.shift, self.images, len(self._blocks)]
