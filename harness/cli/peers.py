@@ -23,7 +23,7 @@ Example:
       --weights mobilenetv2_100.safetensors --out runs/peers
 
 \b
-They need anomalib: pip install 'sia-gen[peers]'. See docs/peers.md.
+They need anomalib: pip install '.[peers]' in a checkout. See docs/peers.md.
 """
 
 
@@ -68,7 +68,7 @@ Run again, it fills the gaps: finished cells are kept, failed ones are tried aga
 Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../log.txt.
 """,
 )
-@click.option("--model", "--models", "model", required=True, metavar="NAMES",
+@click.option("--model", cls=Option, former=("--models",), required=True, metavar="NAMES",
               help="Names separated by commas, or all; see `harness peers list`.")  # fmt: skip
 @data_option
 @categories_option

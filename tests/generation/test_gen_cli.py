@@ -16,7 +16,6 @@ from sia_gen.cli import main as cli
 from sia_gen.core.pixels.images import decode
 
 
-
 class Outcome:
     """What a command line did, run in this process."""
 
