@@ -25,7 +25,7 @@ import os, sys
 sys.argv = ["detector", *sys.argv[1:]]
 import torch
 torch.set_num_threads(1)
-from detector import cli
+from detector.cli import main as cli
 from detector.models.realnet import RealNet
 try:
     cli.group(prog_name="detector", standalone_mode=False)
