@@ -40,8 +40,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_the_chain_runs_as_it_stands_and_each_says_what_comes_next(
     run: Run, tmp_path: Path
 ) -> None:
-    """In small: two of the four categories, four images of four sampling steps, four steps."""
-    run("sia-gen run --categories brick,grass --per-category 4 --steps 4 --executor local")
+    """In small: two of the four categories, two images each, four training steps."""
+    run("sia-gen run --categories brick,grass --per-category 2 --executor local")
     small = "--steps 4 --set afs_batches=1 --device cpu"
     out, _ = run(f"detector train --shards runs/sia --dry-run {small}")
     planned = json.loads(out)
