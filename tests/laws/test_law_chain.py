@@ -37,6 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return invoke
 
 
+@pytest.mark.timeout(600)  # a busy machine
 def test_the_chain_runs_as_it_stands_and_each_says_what_comes_next(
     run: Run, tmp_path: Path
 ) -> None:
