@@ -54,6 +54,7 @@ def ray_cluster() -> Iterator[str]:
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_USAGE_STATS_ENABLED="0",
         RAY_memory_monitor_refresh_ms="0",
+        RAY_worker_niceness="0",  # 15 by default: on a busy machine workers would wait for minutes
     )
     import ray
 
