@@ -32,11 +32,11 @@ class TrainOptions:
         "What the network predicts: the noise, as published, or the velocity (small runs).",
         choices=("epsilon", "v_prediction"),
     )
-    resolution: int = option(64, "Side of the images in pixels.", low=1, former=("image_size",))
+    resolution: int = option(64, "Side of the images in pixels.", low=1)
     steps: int = option(10_000, "Optimiser steps.", low=1)
-    batch_size: int = option(16, "Images a step and process.", low=1, former=("batch",))
+    batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
-    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, former=("lr",))
+    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0)
     warmup: int = option(0, "Steps of linear warm-up.", low=0)
     decay: bool = option(False, "Cosine decay to a twentieth.", flag="--decay/--no-decay")
     ema: float = option(0.9999, "Decay of the averaged weights.", low=0, below=1)
