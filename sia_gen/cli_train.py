@@ -54,6 +54,7 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 @click.option("--ema", type=float, help="Decay of the averaged weights; default 0.9999.")
 @click.option("--finish-from", type=int, help="Step from which only sampling's timesteps train.")
 @click.option("--finish-steps", type=int, help="Sampling steps to finish for; default 20.")
+@click.option("--spacing", help="leading (default, as published), quadratic: more low-noise steps.")
 @click.option("--seed", type=int, help="Decides weights, batches and noise; default 0.")
 @click.option("--precision", help="auto, fp32, bf16 or fp16; default auto.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N; default auto.")

@@ -32,7 +32,9 @@ class Look:
 
     def __init__(self, options: TrainOptions, normals: NormalImages, channels: int) -> None:
         self.options, self.normals, self.channels = options, normals, channels
-        self.scheduler = SDASScheduler(prediction_type=options.prediction)
+        self.scheduler = SDASScheduler(
+            prediction_type=options.prediction, timestep_spacing=options.spacing
+        )
         self.scheduler.set_timesteps(options.sampling_steps)
 
     def __call__(self, step: int, denoiser: torch.nn.Module) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TrainOptions:
     ema: float = 0.9999
     finish_from: int = 0
     finish_steps: int = 20
+    spacing: str = "leading"
     gradient_clip: float = 1.0
     seed: int = 0
     precision: str = "auto"
@@ -70,6 +71,7 @@ class TrainOptions:
             ("precision", ("auto", "fp32", "bf16", "fp16")),
             ("save_precision", ("fp32", "fp16", "bf16")),
             ("channels", ("auto", "1", "3")),
+            ("spacing", ("leading", "quadratic")),
         ):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -84,4 +86,7 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
-        return {name: value for name, value in asdict(self).items() if name not in free}
+        found = {name: value for name, value in asdict(self).items() if name not in free}
+        if self.spacing == "leading":
+            del found["spacing"]  # runs that began before there was a choice go on
+        return found

@@ -143,7 +143,9 @@ def _publish(
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype[options.save_precision])
         network.save_pretrained(str(folder / "unet"))
-        SDASScheduler(prediction_type=options.prediction).save_pretrained(str(folder / "scheduler"))
+        SDASScheduler(
+            prediction_type=options.prediction, timestep_spacing=options.spacing
+        ).save_pretrained(str(folder / "scheduler"))
         facts: dict[str, Any] = {
             "schema": SCHEMA,
             "dataset": normals.dataset,
