@@ -31,6 +31,7 @@ from sia_gen.runs.shard_health import NonFiniteImagesError
 if TYPE_CHECKING:
     from sia_gen.diffusion.classifier import Guidance
 
+Seeds = Sequence[int] | Sequence[torch.Generator]
 Floats = npt.NDArray[np.float32]
 SAMPLERS = ("iddpm", "ddim")
 
@@ -56,12 +57,18 @@ def load_unet(model: Path) -> torch.nn.Module:
 
 
 class Generator:
-    """Makes images of a model's categories, each from its own seed and strength."""
+    """Makes images of a model's categories, each from its own seed and strength.
+
+    A seed is a number, or a generator on the CPU that is already seeded. The network, on its
+    device in float32, becomes the generator's own.
+    """
 
     def __init__(
         self,
         facts: ModelFacts,
         *,
+        unet: Any,
+        scheduler: SDASScheduler,
         device: torch.device,
         precision: str,
         steps: int,
@@ -72,10 +79,8 @@ class Generator:
     ) -> None:
         self.facts, self.device, self.precision, self.truncate = facts, device, precision, truncate
         self.guidance = guidance
-        scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet: Any = load_unet(facts.folder).to(device).eval()
         if unet.config.num_class_embeds != len(facts.classes):
             raise UserError(
                 f"model {facts.folder}: its network has {unet.config.num_class_embeds} classes,"
@@ -112,7 +117,7 @@ class Generator:
         """The model's measured health; empty where it was never measured."""
         return self.facts.health
 
-    def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
+    def images(self, category: str, seeds: Seeds, strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
         x_0 = sample(
             self._denoiser(category),
@@ -128,7 +133,7 @@ class Generator:
     def in_place(
         self,
         category: str,
-        seeds: Sequence[int],
+        seeds: Seeds,
         strengths: Sequence[float],
         normals_BHWC: Array8,
         masks_BHW: Mask,
@@ -220,12 +225,7 @@ def load_generator(
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
     facts = describe(model)
-    steps = steps or facts.sampling_steps or 20
-    if facts.sampling_steps not in {0, steps}:
-        raise UserError(
-            f"the model {model.name} was finished for {facts.sampling_steps} sampling steps, not"
-            f" {steps}: its variance would be wrong; leave --steps at {facts.sampling_steps}"
-        )
+    steps = facts.steps(steps)
     steered = None
     if guidance is not None:
         from sia_gen.diffusion.classifier import load_guidance
@@ -240,6 +240,8 @@ def load_generator(
         )
     return Generator(
         facts,
+        unet=load_unet(facts.folder).to(chosen).eval(),
+        scheduler=SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler"),
         device=chosen,
         precision=devices.choose_precision(precision, chosen),
         steps=steps,

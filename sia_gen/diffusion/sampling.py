@@ -19,9 +19,17 @@ DenoiserFunction = Callable[[Tensor, Tensor], Tensor]
 GradientFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """Returns one CPU generator per image: start and step noise of an image are its own."""
-    return [torch.Generator().manual_seed(derive_seed(seed, "noise")) for seed in seeds]
+def image_generators(seeds: Sequence[int] | Sequence[torch.Generator]) -> list[torch.Generator]:
+    """Returns one CPU generator per image: start and step noise of an image are its own.
+
+    A generator that is given stays what it is.
+    """
+    return [
+        seed
+        if isinstance(seed, torch.Generator)
+        else torch.Generator().manual_seed(derive_seed(seed, "noise"))
+        for seed in seeds
+    ]
 
 
 @torch.no_grad()
