@@ -49,7 +49,7 @@ class SDASPipeline(DiffusionPipeline):
         self._made: dict[tuple[Any, ...], Generator] = {}
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *, precision: str = "auto"
     ) -> Self:
         """Returns the pipeline of a model folder, on the CPU; UserError where it is damaged.
