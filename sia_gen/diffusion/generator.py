@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sia_gen.compute import device as devices
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask
-from sia_gen.diffusion import device as devices
 from sia_gen.diffusion.in_place import composed, sample_in_place
 from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe

@@ -21,11 +21,11 @@ from diffusers import DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from PIL import Image
 
+from sia_gen.compute import device as devices
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.files import read_json, write_json
-from sia_gen.diffusion import device as devices
 from sia_gen.diffusion.generator import SAMPLERS, Generator, load_unet
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, ModelFacts, describe, find_model
 from sia_gen.diffusion.scheduler import SDASScheduler
