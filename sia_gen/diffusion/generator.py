@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sia_gen.compute import device as devices
-from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.errors import NonFiniteImagesError, UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.diffusion.in_place import composed, sample_in_place
 from sia_gen.diffusion.lean import LeanUNet
@@ -26,7 +26,6 @@ from sia_gen.diffusion.sampling import (
 )
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import fold, unfold
-from sia_gen.runs.shard_health import NonFiniteImagesError
 
 if TYPE_CHECKING:
     from sia_gen.diffusion.classifier import Guidance
