@@ -44,6 +44,11 @@ class TrainOptions:
         0, "Step from which only sampling's timesteps train; 0: never.", low=0
     )
     finish_steps: int = option(20, "Sampling steps to finish for.", low=1)
+    spacing: str = option(
+        "leading",
+        "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
+        choices=("leading", "quadratic"),
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -79,4 +84,7 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
-        return {name: value for name, value in asdict(self).items() if name not in free}
+        found = {name: value for name, value in asdict(self).items() if name not in free}
+        if self.spacing == "leading":
+            del found["spacing"]  # runs that began before there was a choice go on
+        return found
