@@ -148,7 +148,7 @@ def load_generator(
     """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
 
     `guidance` is a classifier folder, whose gradient steers every image to its category;
-    `compiled` costs minutes before the first image (see benchmarks/RESULTS.md).
+    `compiled` costs minutes before the first image (see benchmarks/results/sampling.md).
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
