@@ -71,7 +71,7 @@ def group() -> None:
 @click.option("--source", help="A synthesis method, or a mixture: sdas:0.5,dtd:0.5.")
 @click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
-@click.option("--weights", help="A file, pretrained[:TAG] (timm's download), random or none.")
+@click.option("--weights", help="A file, pip, pretrained[:TAG] (a download), random or none.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
 @click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
 @click.option("--resolution", type=int, help="Side of the images in pixels.")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from detector.nets.backbone import PIP
 from detector.normals import is_held_out
 from detector.options import HARMLESS, TrainOptions
 from detector.source import identity
@@ -23,6 +24,7 @@ from detector.task import Task
 from sia_gen.core.dataset import Category
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.pip_weights import lite_weights
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.shards import read_record
 
@@ -81,15 +83,17 @@ def hash_shards(tars: list[Path]) -> str:
     return hash_options(sorted(found))
 
 
-def weights_file(weights: str) -> Path | None:
-    """Returns the file that `weights` names, or None where they come from elsewhere."""
+def weights_file(name: str, weights: str) -> Path | None:
+    """Returns the file of a backbone's weights, or None where they come from elsewhere."""
+    if weights == PIP:
+        return lite_weights(name.partition(".")[0])
     if weights in {"random", "none"} or weights.partition(":")[0] == "pretrained":
         return None
     path = Path(weights)
     if not path.is_file():
         raise UserError(
-            f"weights {path} do not exist: give a safetensors or torch file, `pretrained` (timm"
-            " downloads it) or `random`"
+            f"weights {path} do not exist: give a safetensors or torch file, `pip` (an installed"
+            " package), `pretrained` (timm downloads it) or `random`"
         )
     return path
 
@@ -112,7 +116,8 @@ def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
 def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
     """Returns options.json: what a run of this task is asked to do, from which inputs."""
     splits = split_task(task, options.holdout)
-    weights = weights_file(str(options.options.get("weights", "random")))
+    inner = options.options
+    weights = weights_file(str(inner.get("backbone")), str(inner.get("weights", "random")))
     hashes = [hash_files(c.train, c.root) for c in task.categories]
     tars = task.all_tars
     inputs = {
