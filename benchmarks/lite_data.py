@@ -20,9 +20,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from sia_gen.core.files import write_bytes
-from sia_gen.core.images import Array8, encode_png, read_image
+from sia_gen.core.pixels.images import Array8, encode_png, read_image
 from sia_gen.core.seeds import generator
+from sia_gen.core.store.files import write_bytes
 
 SIDE = 256
 Gray = npt.NDArray[np.float32]

@@ -29,13 +29,13 @@ from PIL import Image
 from scipy import ndimage
 
 from sia_gen import methods
-from sia_gen.core import foreground, pairs
 from sia_gen.core.context import Context
-from sia_gen.core.images import Array8, Mask, encode_png
+from sia_gen.core.data.textures import CATEGORIES, photograph
+from sia_gen.core.pixels import foreground, pairs
+from sia_gen.core.pixels.images import Array8, Mask, encode_png
 from sia_gen.core.plugins import load
 from sia_gen.core.seeds import generator
-from sia_gen.core.shards import Synthetic, write_record, write_tar
-from sia_gen.core.textures import CATEGORIES, photograph
+from sia_gen.core.store.shards import Synthetic, write_record, write_tar
 
 RULE = "otsu dark gray close=6 open=6"
 NORMALS, TEXTURES = 24, 60

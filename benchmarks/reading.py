@@ -20,13 +20,13 @@ from typing import Any
 import click
 import numpy as np
 
-from sia_gen.core.encoding import ENCODINGS
-from sia_gen.core.files import write_bytes
-from sia_gen.core.images import Array8
-from sia_gen.core.shards import ShardReader, write_record
-from sia_gen.core.tars import Synthetic, TarBuilder
-from sia_gen.job import make_shard
-from sia_gen.plan import ShardSpec
+from sia_gen.core.pixels.encoding import ENCODINGS
+from sia_gen.core.pixels.images import Array8
+from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.shards import ShardReader, write_record
+from sia_gen.core.store.tars import Synthetic, TarBuilder
+from sia_gen.generate.job import make_shard
+from sia_gen.generate.plan import ShardSpec
 
 SIDE = 256
 GRAIN = 1.5

@@ -26,14 +26,14 @@ import torch.nn.functional as functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector import device as devices
-from detector.constants import to_tensor
-from detector.infer import anomaly_maps
+from detector.inference.maps import anomaly_maps
 from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import backbone as backbones
 from detector.options import TrainOptions, model_options, resolve
-from detector.train import accelerator_for
-from sia_gen.core.images import Array8
+from detector.training.constants import to_tensor
+from detector.training.train import accelerator_for
+from sia_gen.core.pixels.images import Array8
 
 
 def settle(device: torch.device) -> None:

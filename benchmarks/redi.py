@@ -34,7 +34,7 @@ import torch.nn.functional as functional
 from skimage.feature import hog
 from torch import Tensor, nn
 
-from detector import checkpoint, runfolder
+from detector import checkpoint
 from detector.model import Inputs, TrainingSet
 from detector.models import rd, redi
 from detector.nets.redi import distance, recover
@@ -42,11 +42,12 @@ from detector.nets.redi.hog import Hog
 from detector.nets.redi.prompts import to_pixels
 from detector.nets.redi.self_map import to_gray
 from detector.options import TrainOptions, model_options, resolve
-from sia_gen.core.category import Category, ExampleImage
-from sia_gen.core.dataset import open_dataset
-from sia_gen.core.images import read_image
+from detector.training import run_folder as runfolder
+from sia_gen.core.data.category import Category, ExampleImage
+from sia_gen.core.data.dataset import open_dataset
+from sia_gen.core.data.textures import CATEGORIES, photograph
+from sia_gen.core.pixels.images import read_image
 from sia_gen.core.seeds import generator
-from sia_gen.core.textures import CATEGORIES, photograph
 
 torch.set_num_threads(1)
 

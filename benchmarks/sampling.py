@@ -24,10 +24,10 @@ import torch
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sia_gen.core.files import write_json
-from sia_gen.core.images import Array8
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.seeds import derive_seed
+from sia_gen.core.store.files import write_json
 from sia_gen.diffusion.generator import Generator, load_generator, load_unet
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, find_model
 from sia_gen.diffusion.probe import best, probe

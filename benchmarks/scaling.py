@@ -18,14 +18,14 @@ import tracemalloc
 from pathlib import Path
 
 import click
+from simulated_ray import Scenario, SimulatedRay
 
-from sia_gen.executors.attempts import Ledger
-from sia_gen.executors.contract import Event
-from sia_gen.executors.ray import RayExecutor, Supervisor
-from sia_gen.executors.simulated import Scenario, SimulatedRay
-from sia_gen.options import ExecutionOptions
-from sia_gen.plan import Recipe, ShardSpec, specs
-from sia_gen.worker import ShardWorker, WorkerConfig
+from sia_gen.generate.executors.attempts import Ledger
+from sia_gen.generate.executors.contract import Event
+from sia_gen.generate.executors.ray import RayExecutor, Supervisor
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.plan import Recipe, ShardSpec, specs
+from sia_gen.generate.worker import ShardWorker, WorkerConfig
 
 CATEGORIES = tuple(f"category{i:02}" for i in range(36))
 
@@ -90,8 +90,8 @@ def on_ray(run: Path, gpus: int, shards: int) -> str:
     """Returns a line on Ray's own actors, one logical GPU each, over a generator of no cost."""
     import ray
 
-    from sia_gen.executors.cluster import OBJECT_STORE
-    from sia_gen.testing import parse
+    from sia_gen.generate.executors.cluster import OBJECT_STORE
+    from sia_gen.generate.fake_model import parse
 
     fake = parse("testing:noise?size=8&names=" + ",".join(CATEGORIES))
     model = "testing:noise?size=8&names=" + ",".join(CATEGORIES)
@@ -167,7 +167,7 @@ scaling.bare({run!r}, {model!r}, {images}, {shard})
 
 def real_recipe(images: int, shard: int) -> tuple[Recipe, str]:
     """Returns a job of the shipped model on one category, and the model's folder."""
-    from sia_gen import source
+    from sia_gen.generate import model as source
 
     model = source.locate("textures-64")
     facts = source.describe(model)

@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sia_gen.core.images import encode_png
+from sia_gen.core.pixels.images import encode_png
 
 
 def dataset(root: Path) -> Path:

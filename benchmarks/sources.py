@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from sia_gen.core.files import read_json
+from sia_gen.core.store.files import read_json
 
 METRICS = ("image_auroc_max", "image_auroc_avgpool16_max", "pixel_auroc", "pro_0.3", "pixel_ap")
 ABLATIONS = [(reduction, rrs) for reduction in ("afs", "rdr", "rlpr") for rrs in ("max&avg", "off")]

@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sia_gen.core import textures
-from sia_gen.core.images import Array8, encode_png
+from sia_gen.core.data import textures
+from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.seeds import generator
 
 TRAIN, GOOD, PER_DEFECT = 160, 80, 16

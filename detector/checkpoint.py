@@ -11,13 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector import models, runfolder
+from detector import models
 from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
+from detector.training import run_folder as runfolder
 from sia_gen.core.errors import UserError, VerificationError
-from sia_gen.core.files import TEMPORARY_PREFIX, new_folder, read_json, write_bytes, write_json
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.files import (
+    TEMPORARY_PREFIX,
+    new_folder,
+    read_json,
+    write_bytes,
+    write_json,
+)
 
 SCHEMA = 1
 

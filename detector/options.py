@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from detector.mixture import canonical, complete_options, parse
+from detector.data.mixture import canonical, complete_options, parse
 from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import new_folder, read_json, write_json
+from sia_gen.core.store.files import new_folder, read_json, write_json
 
 SCHEMA = 1
 

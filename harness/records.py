@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError, VerificationError
-from sia_gen.core.files import TEMPORARY_PREFIX, write_bytes, write_json
 from sia_gen.core.provenance import hash_options, sha256_bytes
+from sia_gen.core.store.files import TEMPORARY_PREFIX, write_bytes, write_json
 
 Record = dict[str, Any]
 
@@ -38,7 +38,7 @@ _METRIC = {
         "value": {"type": ["number", "null"]},
         "reason": _TEXT,  # why there is no value
         "n": {"type": "array", "items": {"type": "integer", "minimum": 0}},  # images compared
-        # 95 % over test images (harness/bootstrap.py); absent in records of older versions.
+        # 95 % over test images (harness/measure/bootstrap.py); absent in records of older versions.
         "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
     # A value or the reason why there is none; never both, never neither.

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from sia_gen.core.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8, read_image
 
 
 def as_tensor(images_NHW3: Array8) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from typing import Any
 
+from harness.board.published import FILE
+from harness.board.tables import aligned
 from harness.peers import catalog, installed
-from harness.published import FILE
-from harness.tables import aligned
 from sia_gen.core.errors import UserError
 
 OURS = ("realnet", "redi", "sdas", "wide_resnet50_2-distillation")

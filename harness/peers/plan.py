@@ -17,7 +17,7 @@ import yaml
 from harness.peers import catalog
 from harness.peers.catalog import PRETRAINED, Peer
 from sia_gen import __version__
-from sia_gen.core.dataset import Category
+from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
 

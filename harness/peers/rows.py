@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import detection, records
-from harness.detection_metrics import IMAGE_METRICS, IMAGE_SCORES, PIXEL_METRICS
-from harness.measure import undefined
+from harness import records
+from harness.measure import detection
+from harness.measure.detection_metrics import IMAGE_METRICS, IMAGE_SCORES, PIXEL_METRICS
+from harness.measure.entry import undefined
 from harness.peers.plan import protocol
 from harness.peers.run import DONE, Outcome
 from harness.records import Record

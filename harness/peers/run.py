@@ -25,7 +25,7 @@ from typing import Any
 from harness.peers.plan import Cell, protocol
 from harness.reproduce.work import _die_with_parent, hold
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import write_json
+from sia_gen.core.store.files import write_json
 
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
 WORKER = "harness.peers.worker"

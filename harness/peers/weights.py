@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from harness.weights import load_tensors
+from harness.quality.weights import load_tensors
 from sia_gen.core.errors import UserError
 
 

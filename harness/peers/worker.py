@@ -99,7 +99,7 @@ def score(module: Any, category: Any, size: int, device: str) -> tuple[Any, Any,
     from harness.peers.batches import as_tensor
     from harness.peers.weights import NeedsError
     from sia_gen.core.errors import UserError
-    from sia_gen.core.images import read_image
+    from sia_gen.core.pixels.images import read_image
 
     module.eval().to(device)
     prepare = module.pre_processor.transform if module.pre_processor else None
@@ -151,7 +151,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
     from harness.peers.build import build
     from harness.peers.catalog import PRETRAINED
     from harness.peers.weights import no_network
-    from sia_gen.core.dataset import open_dataset
+    from sia_gen.core.data.dataset import open_dataset
 
     (peer,) = [p for p in catalog.peers() if p.name == spec["model"]]
     category = open_dataset(spec["data"]).one(spec["category"])
@@ -209,7 +209,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
 def run(folder: Path) -> None:
     """Runs the cell of a folder and writes its result."""
     from detector import scorefile
-    from sia_gen.core.files import read_json, write_json
+    from sia_gen.core.store.files import read_json, write_json
 
     warnings.simplefilter("ignore")  # others' deprecations are not for the reader of this log
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

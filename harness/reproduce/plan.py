@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.dataset import MANIFESTS, Category, Dataset
+from sia_gen.core.data.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.recipes import read_recipe, read_yaml

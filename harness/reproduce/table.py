@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from harness import published
-from harness.exports import latex_table, markdown_table
+from harness.board import published
+from harness.board.exports import latex_table, markdown_table
+from harness.board.tables import aligned
 from harness.reproduce.plan import Plan, Row
-from harness.tables import aligned
-from sia_gen.core.files import write_bytes
+from sia_gen.core.store.files import write_bytes
 
 FORMATS = ("table", "md", "csv", "json", "latex")
 MEANS = ("mean", "mean_texture", "mean_object")

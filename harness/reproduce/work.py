@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import records
-from harness.demo import MODULES
+from harness.reproduce.demo import MODULES
 from harness.reproduce.plan import Cell, Job, Plan
 from sia_gen.core.errors import LockedError, UserError
-from sia_gen.core.files import read_json, write_json
+from sia_gen.core.store.files import read_json, write_json
 
 SCHEMA = 1
 _PR_SET_PDEATHSIG = 1

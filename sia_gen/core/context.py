@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from sia_gen.core.dataset import Category, Kind
+from sia_gen.core.data.dataset import Category, Kind
 from sia_gen.core.errors import UserError
-from sia_gen.core.foreground import estimate
-from sia_gen.core.images import Array8, Mask, read_image
-from sia_gen.core.pairs import Pair
+from sia_gen.core.pixels.foreground import estimate
+from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

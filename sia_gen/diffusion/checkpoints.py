@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import new_folder, read_json, write_json
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.files import new_folder, read_json, write_json
 
 
 def _folders(root: Path) -> list[Path]:

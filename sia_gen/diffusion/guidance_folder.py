@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.files import read_json
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.files import read_json
 
 SCHEMA = 1
 NETWORK = "classifier"

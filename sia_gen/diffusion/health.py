@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from sia_gen.core.images import Array8
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import derive_seed, generator
 
 VERSION = 1

@@ -13,9 +13,9 @@ import torch
 from diffusers import UNet2DModel
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import new_folder, write_json
 from sia_gen.core.provenance import sha256_file, versions
 from sia_gen.core.seeds import derive_seed
+from sia_gen.core.store.files import new_folder, write_json
 from sia_gen.diffusion import adm, adm_classifier, guidance_folder
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS
 from sia_gen.diffusion.safe_pickle import find_state_dict, read_torch_file

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.files import read_json
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.files import read_json
 
 SCHEMA = 1
 FACTS = "sia_gen.json"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.core.dataset import Category, open_dataset
+from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8, read_image
 from sia_gen.core.seeds import generator
 from sia_gen.diffusion.options import TrainOptions
 

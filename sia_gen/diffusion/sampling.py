@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sia_gen.core.images import Array8
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import derive_seed
 from sia_gen.diffusion.scheduler import SDASScheduler, per_image_noise
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps
 
-from sia_gen.core.images import Array8
+from sia_gen.core.pixels.images import Array8
 
 _LEVELS = np.arange(256, dtype=np.float64)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from sia_gen.core.changes import pair_of, require_range
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.images import Array8, Mask
-from sia_gen.core.pairs import Pair
+from sia_gen.core.pixels.changes import pair_of, require_range
+from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.pixels.pairs import Pair
 
 VARIANTS = ("union", "normal", "scar")
 PAPER_SIZE = 256  # pixels a side at which the scar's sizes are given

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sia_gen.core.changes import require_range
 from sia_gen.core.context import Context, ImagePool
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, is_image_name, read_image
-from sia_gen.core.pairs import OPACITY_DTD, Pair, make_pair
+from sia_gen.core.pixels.changes import require_range
+from sia_gen.core.pixels.images import Array8, Mask, is_image_name, read_image
+from sia_gen.core.pixels.pairs import OPACITY_DTD, Pair, make_pair
 from sia_gen.methods._augment import NAMES, augment
 
 MEMORY = 1 << 30  # bytes of decoded textures kept: all 5,640 of DTD at 256 x 256

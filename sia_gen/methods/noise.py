@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sia_gen.core.changes import require_range
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask
-from sia_gen.core.pairs import OPACITY_SDAS, Pair, blend
+from sia_gen.core.pixels.changes import require_range
+from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.pixels.pairs import OPACITY_SDAS, Pair, blend
 
 VERSION = 1  # raise it when the same options and generator would give other pairs
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sia_gen.core import poisson
-from sia_gen.core.changes import majority, pair_of
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.images import Array8, Mask
-from sia_gen.core.pairs import Pair
+from sia_gen.core.pixels import poisson
+from sia_gen.core.pixels.changes import majority, pair_of
+from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.pixels.pairs import Pair
 
 GAMMA_SHAPE, GAMMA_SCALE, GAMMA_START = 2.0, 0.05, 0.03  # half-widths, as shares of the side
 TRIES = 200  # for a patch on the object, and for a place for it

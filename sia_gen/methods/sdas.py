@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sia_gen.core.changes import require_range
 from sia_gen.core.context import Context, ImagePool
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, resize_image
-from sia_gen.core.pairs import OPACITY_SDAS, Pair, make_pair
-from sia_gen.core.shards import ShardReader
+from sia_gen.core.pixels.changes import require_range
+from sia_gen.core.pixels.images import Array8, Mask, resize_image
+from sia_gen.core.pixels.pairs import OPACITY_SDAS, Pair, make_pair
+from sia_gen.core.store.shards import ShardReader
 
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 

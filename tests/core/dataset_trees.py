@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.core.images import encode_png
-from sia_gen.core.manifest import load_manifest
+from sia_gen.core.data.manifest import load_manifest
+from sia_gen.core.pixels.images import encode_png
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import decode, encode_png, read_image, read_mask, resize_image
+from sia_gen.core.pixels.images import decode, encode_png, read_image, read_mask, resize_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from dataset_trees import Tree
 from PIL import Image
 
-from sia_gen.cli import group
-from sia_gen.core.dataset import open_dataset
+from sia_gen.cli.main import group
+from sia_gen.core.data.dataset import open_dataset
+from sia_gen.core.data.inspection import Problem, inspect, shown
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png
-from sia_gen.core.inspection import Problem, inspect, shown
+from sia_gen.core.pixels.images import encode_png
 
 RNG = np.random.default_rng(3)
 

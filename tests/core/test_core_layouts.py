@@ -9,12 +9,12 @@ import dataset_trees as trees
 import pytest
 from PIL import Image
 
-from sia_gen.core.dataset import Dataset, open_dataset
+from sia_gen.core.data.dataset import Dataset, open_dataset
+from sia_gen.core.data.inspection import counts_of, inspect
+from sia_gen.core.data.manifest import load_manifest, manifest_names
 from sia_gen.core.errors import UserError
-from sia_gen.core.foreground import estimate, parse_rule
-from sia_gen.core.images import read_image
-from sia_gen.core.inspection import counts_of, inspect
-from sia_gen.core.manifest import load_manifest, manifest_names
+from sia_gen.core.pixels.foreground import estimate, parse_rule
+from sia_gen.core.pixels.images import read_image
 
 TOTALS = {
     "mvtec-ad": (15, 3629, 467, 1258),

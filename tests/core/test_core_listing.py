@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dataset_trees import Tree
 
-from sia_gen.core.dataset import open_dataset
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 
 

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sia_gen.core import foreground, perlin, seeds, shards
+from sia_gen.core import seeds
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import new_folder, write_bytes
-from sia_gen.core.pairs import OPACITY_SDAS, blend, make_pair
+from sia_gen.core.pixels import foreground, perlin
+from sia_gen.core.pixels.pairs import OPACITY_SDAS, blend, make_pair
+from sia_gen.core.store import shards
+from sia_gen.core.store.files import new_folder, write_bytes
 
 RNG = np.random.default_rng(5)
 
@@ -188,8 +190,9 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_core_loads_no_torch() -> None:
     code = (
-        "import sys, sia_gen.core.dataset, sia_gen.core.shards, sia_gen.core.pairs,"
-        " sia_gen.core.foreground, sia_gen.core.recipes, sia_gen.core.textures;"
+        "import sys, sia_gen.core.data.dataset, sia_gen.core.store.shards,"
+        "sia_gen.core.pixels.pairs,"
+        " sia_gen.core.pixels.foreground, sia_gen.core.recipes, sia_gen.core.data.textures;"
         "heavy = {'torch', 'ray', 'click', 'accelerate', 'diffusers'} & set(sys.modules);"
         "print(sorted(heavy))"
     )

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sia_gen.core import png
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import decode, encode_png
+from sia_gen.core.pixels import png
+from sia_gen.core.pixels.images import decode, encode_png
 
 
 @given(height=st.integers(1, 20), width=st.integers(1, 20), seed=st.integers(0, 99))

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sia_gen.core import png, shards
 from sia_gen.core.errors import UserError
-from sia_gen.core.files import create_bytes
-from sia_gen.core.images import encode_png
-from sia_gen.core.tars import Synthetic, Tar, TarBuilder
+from sia_gen.core.pixels import png
+from sia_gen.core.pixels.images import encode_png
+from sia_gen.core.store import shards
+from sia_gen.core.store.files import create_bytes
+from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
 
 IMAGE = encode_png(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 

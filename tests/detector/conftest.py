@@ -11,13 +11,13 @@ import pytest
 import torch
 import yaml
 
+from detector.data.task import single
 from detector.models import realnet
 from detector.options import TrainOptions, resolve
-from detector.task import single
-from detector.train import accelerator_for, train
-from sia_gen.core.dataset import Category, open_dataset
-from sia_gen.core.images import Array8, encode_png
-from sia_gen.core.shards import Synthetic, find_shards, write_record, write_tar
+from detector.training.train import accelerator_for, train
+from sia_gen.core.data.dataset import Category, open_dataset
+from sia_gen.core.pixels.images import Array8, encode_png
+from sia_gen.core.store.shards import Synthetic, find_shards, write_record, write_tar
 
 torch.set_num_threads(1)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.batches import Batch, Batches
-from detector.normals import NormalImages
+from detector.data.batches import Batch, Batches
+from detector.data.normals import NormalImages
+from detector.data.source import check_category, sources
+from detector.data.task import single
 from detector.options import TrainOptions
-from detector.runfolder import split_training
-from detector.source import check_category, sources
-from detector.task import single
-from sia_gen.core.dataset import Category
+from detector.training.run_folder import split_training
+from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
-from sia_gen.core.shards import find_shards
+from sia_gen.core.store.shards import find_shards
 
 
 def stream(category: Category, tars: list[Path], seed: int = 0) -> Batches:

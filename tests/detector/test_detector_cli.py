@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detector import cli
+from detector.cli import main as cli
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

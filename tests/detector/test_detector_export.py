@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from detector import checkpoint, export
-from detector.explain import CHANNELS, LOSSES, explain
+from detector import checkpoint
+from detector.inference import export
+from detector.inference.explain import CHANNELS, LOSSES, explain
 from detector.nets.folding import folded
-from sia_gen.core.dataset import Category
+from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError, VerificationError
-from sia_gen.core.images import read_image
+from sia_gen.core.pixels.images import read_image
 
 
 def test_onnx_file_gives_the_same_maps_in_onnxruntime(

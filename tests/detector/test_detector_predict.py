@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector import overlay
-from detector.predict import PredictOptions, predict, promised, threshold_of
-from sia_gen.core.dataset import Category
+from detector.inference import overlay
+from detector.inference.predict import PredictOptions, predict, promised, threshold_of
+from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError
 
 

@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector import checkpoint, mixture, normals, runfolder, scorefile, selection
+from detector import checkpoint, scorefile
+from detector.data import mixture, normals
+from detector.data.source import Mixture, held_out_rule
+from detector.data.task import single, together
+from detector.inference.score import score
 from detector.options import TrainOptions
-from detector.score import score
-from detector.source import Mixture, held_out_rule
-from detector.task import single, together
-from detector.train import accelerator_for, train
-from harness import detection, leaderboard, tables
-from sia_gen.core.dataset import Category, open_dataset
+from detector.training import run_folder as runfolder
+from detector.training import selection
+from detector.training.train import accelerator_for, train
+from harness.board import build as leaderboard
+from harness.board import tables
+from harness.measure import detection
+from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.shards import find_shards
+from sia_gen.core.store.shards import find_shards
 
 Make = Callable[..., TrainOptions]
 

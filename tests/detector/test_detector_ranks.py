@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from detector import checkpoint
+from detector.data.task import single
 from detector.nets.batchnorm import BatchNorm2d
 from detector.options import TrainOptions
-from detector.task import single
-from detector.train import accelerator_for, train
-from sia_gen.core.dataset import Category
-from sia_gen.core.shards import find_shards
+from detector.training.train import accelerator_for, train
+from sia_gen.core.data.dataset import Category
+from sia_gen.core.store.shards import find_shards
 
 RANK = """
 import os, sys

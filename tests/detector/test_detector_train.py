@@ -20,18 +20,21 @@ from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import rankdata
 
-from detector import checkpoint, infer, normals, runfolder, scorefile
-from detector import train as training
+from detector import checkpoint, scorefile
+from detector.data import normals
+from detector.data.task import single
+from detector.inference import maps as infer
+from detector.inference.score import score
 from detector.model import Inputs
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions
-from detector.score import score
-from detector.task import single
-from detector.train import accelerator_for, train
-from sia_gen.core.dataset import Category, open_dataset
+from detector.training import run_folder as runfolder
+from detector.training import train as training
+from detector.training.train import accelerator_for, train
+from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError, VerificationError
 from sia_gen.core.provenance import sha256_file
-from sia_gen.core.shards import find_shards
+from sia_gen.core.store.shards import find_shards
 
 Make = Callable[..., TrainOptions]
 

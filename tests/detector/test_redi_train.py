@@ -19,17 +19,20 @@ import yaml
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from detector import checkpoint, infer, info, runfolder, scorefile, steps
-from detector.export import export
+from detector import checkpoint, scorefile
+from detector.data.task import single
+from detector.inference import info, steps
+from detector.inference import maps as infer
+from detector.inference.export import export
+from detector.inference.predict import PredictOptions, predict
+from detector.inference.score import score
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
-from detector.predict import PredictOptions, predict
-from detector.score import score
-from detector.task import single
-from detector.train import accelerator_for, train
-from sia_gen.core.dataset import Category, open_dataset
+from detector.training import run_folder as runfolder
+from detector.training.train import accelerator_for, train
+from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import read_image, read_mask
+from sia_gen.core.pixels.images import read_image, read_mask
 
 SMALL: dict[str, Any] = {
     "model": "redi",
@@ -272,7 +275,7 @@ def test_wrong_uses_are_refused_in_one_line(line: Path, recipe: Path, tmp_path: 
             continue
         from click.testing import CliRunner
 
-        from detector.cli import group
+        from detector.cli.main import group
 
         result = CliRunner().invoke(group, command[3:])
         assert isinstance(result.exception, UserError) and match in str(result.exception)
@@ -281,7 +284,7 @@ def test_wrong_uses_are_refused_in_one_line(line: Path, recipe: Path, tmp_path: 
 def test_dry_run_of_the_papers_recipe_names_its_schedule(line: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from detector.cli import group
+    from detector.cli.main import group
 
     for name in ("redi", "rd"):
         arguments = ["train", "--data", str(line), "--recipe", name, "--out", str(tmp_path / "x")]

@@ -14,9 +14,9 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from sia_gen.cli import group
+from sia_gen.cli.main import group
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png
+from sia_gen.core.pixels.images import encode_png
 from sia_gen.core.provenance import sha256_file
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.importing import import_adm

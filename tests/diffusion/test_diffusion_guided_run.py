@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sia_gen.cli import group
+from sia_gen.cli.main import group
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png
+from sia_gen.core.pixels.images import encode_png
 
 NAMES = "a,b,c"
 

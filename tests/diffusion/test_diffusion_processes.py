@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sia_gen.core.errors import DivergedError, UserError
-from sia_gen.core.images import encode_png
+from sia_gen.core.pixels.images import encode_png
 from sia_gen.diffusion import checkpoints
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.importing import import_adm

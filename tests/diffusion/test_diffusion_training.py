@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png
+from sia_gen.core.pixels.images import encode_png
 from sia_gen.diffusion import health
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, describe

@@ -11,9 +11,9 @@ import gen_support
 import numpy as np
 import pytest
 
-from sia_gen.core.images import encode_png
-from sia_gen.options import ExecutionOptions
-from sia_gen.run import run
+from sia_gen.core.pixels.images import encode_png
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
 
 
 @pytest.fixture(scope="session")

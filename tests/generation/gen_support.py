@@ -14,11 +14,11 @@ from typing import Any
 
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.seeds import image_seed
-from sia_gen.executors.contract import Event, Summary
-from sia_gen.options import RunOptions
-from sia_gen.plan import Recipe, ShardSpec, specs
-from sia_gen.testing import parse
-from sia_gen.worker import WorkerConfig
+from sia_gen.generate.executors.contract import Event, Summary
+from sia_gen.generate.fake_model import parse
+from sia_gen.generate.options import RunOptions
+from sia_gen.generate.plan import Recipe, ShardSpec, specs
+from sia_gen.generate.worker import WorkerConfig
 
 DATASET = "mini"
 CATEGORIES = ("brick", "grass", "gravel")

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png
-from sia_gen.options import ExecutionOptions
-from sia_gen.run import run
-from sia_gen.verify import verify
+from sia_gen.core.pixels.images import encode_png
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
+from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -142,7 +142,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
 ) -> None:
     import sys
 
-    from sia_gen import cli
+    from sia_gen.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sia-gen", *arguments])

@@ -14,8 +14,8 @@ from pathlib import Path
 import gen_support as support
 import pytest
 
-from sia_gen import cli
-from sia_gen.core.images import decode
+from sia_gen.cli import main as cli
+from sia_gen.core.pixels.images import decode
 
 COMMANDS = list(cli.COMMANDS)
 
@@ -269,7 +269,7 @@ def test_plan_is_run_with_dry_run(sia: Sia, tmp_path: Path, mini: Path) -> None:
 def test_preview_draws_normal_images_above_strengths_of_the_same_seeds(
     sia: Sia, tmp_path: Path, mini: Path
 ) -> None:
-    from sia_gen import testing
+    from sia_gen.generate import fake_model as testing
 
     out = tmp_path / "sheet.png"
     outcome = sia(

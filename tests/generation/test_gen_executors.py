@@ -9,12 +9,12 @@ import gen_support as support
 import pytest
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.shards import is_done, read_record
-from sia_gen.executors.cluster import Share, choose_share, require_room
-from sia_gen.executors.contract import Executor, Summary
-from sia_gen.executors.local import LocalExecutor
-from sia_gen.executors.ray import RayExecutor
-from sia_gen.options import ExecutionOptions
+from sia_gen.core.store.shards import is_done, read_record
+from sia_gen.generate.executors.cluster import Share, choose_share, require_room
+from sia_gen.generate.executors.contract import Executor, Summary
+from sia_gen.generate.executors.local import LocalExecutor
+from sia_gen.generate.executors.ray import RayExecutor
+from sia_gen.generate.options import ExecutionOptions
 
 KINDS = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import gen_support as support
 import pytest
 
-from sia_gen.core.shards import read_record
+from sia_gen.core.store.shards import read_record
 
 SLOW = "testing:noise?delay=0.04"
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.core.encoding import encode_jpeg, encode_webp, find_encoding
+from sia_gen.care.pack import PackOptions, pack
+from sia_gen.care.repair import repair
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import decode, encode_png
-from sia_gen.core.shards import ShardReader, find_shards, read_record
-from sia_gen.options import ExecutionOptions
-from sia_gen.pack import PackOptions, pack
-from sia_gen.repair import repair
-from sia_gen.run import run
-from sia_gen.testing import Fake
-from sia_gen.verify import verify
+from sia_gen.core.pixels.encoding import encode_jpeg, encode_webp, find_encoding
+from sia_gen.core.pixels.images import decode, encode_png
+from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.generate.fake_model import Fake
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
+from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 
@@ -141,7 +141,7 @@ def _turned() -> Image.Exif:
 
 
 def test_pack_makes_the_same_shards_of_an_existing_folder(archive: Path, tmp_path: Path) -> None:
-    from sia_gen.core.images import read_image
+    from sia_gen.core.pixels.images import read_image
 
     out = tmp_path / "packed"
     figures = pack(PackOptions(source=str(archive), out=str(out), shard_size=4))

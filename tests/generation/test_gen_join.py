@@ -9,13 +9,13 @@ from pathlib import Path
 import gen_support as support
 import pytest
 
-from sia_gen import lock
-from sia_gen.claims import FOLDER, Claims
+from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import LockedError
-from sia_gen.executors.local import LocalExecutor
-from sia_gen.options import ExecutionOptions
-from sia_gen.run import run
-from sia_gen.status import read as read_status
+from sia_gen.generate.executors.local import LocalExecutor
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
+from sia_gen.runs import lock
+from sia_gen.runs.claims import FOLDER, Claims
 
 SLOW = "testing:noise?delay=0.12"
 JOIN = ExecutionOptions(executor="local", join=True)

@@ -13,15 +13,15 @@ from typing import Any
 import gen_support as support
 import pytest
 
+from sia_gen.care.repair import repair
+from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import LockedError, UserError
-from sia_gen.core.objects import ObjectPath, locate, require_conditional_put
 from sia_gen.core.provenance import sha256_bytes
-from sia_gen.core.shards import ShardReader, find_shards
-from sia_gen.options import ExecutionOptions
-from sia_gen.repair import repair
-from sia_gen.run import run
-from sia_gen.status import read as read_status
-from sia_gen.verify import verify
+from sia_gen.core.store.objects import ObjectPath, locate, require_conditional_put
+from sia_gen.core.store.shards import ShardReader, find_shards
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
+from sia_gen.runs.verify import verify
 
 pytest.importorskip("s3fs", reason="object stores need s3fs")
 moto = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
@@ -193,7 +193,7 @@ def test_a_store_that_stays_away_ends_the_run_and_leaves_nothing_half(
 ) -> None:
     import s3fs
 
-    monkeypatch.setattr("sia_gen.core.objects.ATTEMPTS", 1)
+    monkeypatch.setattr("sia_gen.core.store.objects.ATTEMPTS", 1)
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     run(options(place, mini, categories="brick"), LOCAL)
     tar = place / "shards/mini/brick/brick-00001.tar"
@@ -219,7 +219,7 @@ def test_a_store_out_of_reach_is_no_damage(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no route to host")
 
-    monkeypatch.setattr("sia_gen.core.objects.ATTEMPTS", 1)
+    monkeypatch.setattr("sia_gen.core.store.objects.ATTEMPTS", 1)
     for name in ("info", "cat_file", "find"):
         monkeypatch.setattr(s3fs.S3FileSystem, name, refuse)
     for look in (verify, read_status, lambda run: repair(run, LOCAL)):
@@ -239,7 +239,7 @@ def test_of_many_writers_one_wins(place: ObjectPath) -> None:
 
 
 def test_a_lock_in_a_bucket_refuses_and_a_dead_one_is_taken_over(place: ObjectPath) -> None:
-    from sia_gen import lock
+    from sia_gen.runs import lock
 
     with lock.hold(place), pytest.raises(LockedError, match="pid"), lock.hold(place):
         pass
@@ -272,7 +272,7 @@ def test_normal_images_may_lie_in_a_bucket(
 def test_a_model_may_lie_in_a_bucket(
     place: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sia_gen import source
+    from sia_gen.generate import model as source
 
     monkeypatch.setenv("SIA_GEN_CACHE", str(tmp_path))
     shipped = Path(source.locate("textures-64"))

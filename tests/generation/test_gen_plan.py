@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import image_seed, image_strength
-from sia_gen.options import ExecutionOptions, RunOptions
-from sia_gen.plan import Recipe, difference, remaining, specs
+from sia_gen.generate.options import ExecutionOptions, RunOptions
+from sia_gen.generate.plan import Recipe, difference, remaining, specs
 
 
 @given(

@@ -8,10 +8,10 @@ import gen_support as support
 import pytest
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.shards import ShardReader, find_shards, read_record
-from sia_gen.options import ExecutionOptions
-from sia_gen.run import prepare, run
-from sia_gen.verify import verify
+from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import prepare, run
+from sia_gen.runs.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from pathlib import Path
 import gen_support as support
 import pytest
 
+from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import IncompleteError, LockedError, UserError
-from sia_gen.core.shards import ShardReader, find_shards, read_record
-from sia_gen.executors.contract import Executor
-from sia_gen.options import ExecutionOptions
-from sia_gen.run import describe_plan, prepare, run
-from sia_gen.status import read as read_status
-from sia_gen.worker import WorkerConfig
+from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.generate.executors.contract import Executor
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import describe_plan, prepare, run
+from sia_gen.generate.worker import WorkerConfig
 
 LOCAL = ExecutionOptions(executor="local")
 
@@ -185,7 +185,7 @@ def test_the_plan_of_a_run_half_done_counts_the_rest(
 
 
 def test_a_live_lock_refuses_and_a_dead_one_is_taken_over(tmp_path: Path, mini: Path) -> None:
-    from sia_gen import lock
+    from sia_gen.runs import lock
 
     out = tmp_path / "run"
     out.mkdir()
@@ -205,7 +205,7 @@ def test_a_lock_of_another_host_holds_until_it_falls_silent(tmp_path: Path) -> N
     import os
     import time
 
-    from sia_gen import lock
+    from sia_gen.runs import lock
 
     path = tmp_path / lock.NAME
     path.write_text(json.dumps({"pid": 1, "host": "another-host", "token": "theirs"}))
@@ -223,7 +223,7 @@ def test_a_reused_pid_does_not_hold_a_lock(tmp_path: Path) -> None:
     import os
     import socket
 
-    from sia_gen import lock
+    from sia_gen.runs import lock
 
     holder = {"pid": os.getpid(), "process_start": 1, "host": socket.gethostname(), "token": "x"}
     (tmp_path / lock.NAME).write_text(json.dumps(holder))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import gen_support as support
 
-from sia_gen.core.shards import find_shards, read_record
-from sia_gen.options import ExecutionOptions
-from sia_gen.repair import repair
-from sia_gen.run import run
-from sia_gen.status import read as read_status
-from sia_gen.verify import verify
+from sia_gen.care.repair import repair
+from sia_gen.care.status import read as read_status
+from sia_gen.core.store.shards import find_shards, read_record
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import run
+from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gen_support as support
 import pytest
+from simulated_ray import Scenario, SimulatedRay
 
-from sia_gen.executors.attempts import Ledger
-from sia_gen.executors.contract import Summary
-from sia_gen.executors.ray import Supervisor
-from sia_gen.executors.simulated import Scenario, SimulatedRay
-from sia_gen.options import ExecutionOptions
+from sia_gen.generate.executors.attempts import Ledger
+from sia_gen.generate.executors.contract import Summary
+from sia_gen.generate.executors.ray import Supervisor
+from sia_gen.generate.options import ExecutionOptions
 
 
 def simulate(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detector import scorefile
 from sia_gen.core.provenance import hash_options
-from sia_gen.core.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic, write_record, write_tar
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector import scorefile
-from harness import baseline, detection
+from harness.measure import baseline, detection
 from sia_gen.core.errors import UserError
 
 

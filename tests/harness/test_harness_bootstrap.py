@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from harness_support import scores_of
 
-from harness import bootstrap
-from harness.detection_metrics import measure
+from harness.measure import bootstrap
+from harness.measure.detection_metrics import measure
 from harness.metrics import image_ap, image_auroc, image_f1max, pixel_ap, pixel_auroc, pro
 from harness.metrics._pixels import rank_both
 

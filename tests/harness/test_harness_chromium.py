@@ -15,8 +15,10 @@ from harness_support import scores_of
 from PIL import Image
 
 from detector import scorefile
-from harness import detection, records, report
-from harness.leaderboard import build
+from harness import records
+from harness.board import page as report
+from harness.board.build import build
+from harness.measure import detection
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAME = "<script>document.title='broken'</script>"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
-from harness.cli_quality import pair_weights
+from harness.cli import main as cli
+from harness.cli.quality import pair_weights
 from sia_gen.core.errors import UserError
 
 COMMANDS = (
@@ -29,7 +29,7 @@ def harness(*words: object) -> subprocess.CompletedProcess[str]:
 def test_help_is_fast_and_shows_an_example(words: tuple[str, ...]) -> None:
     code = (
         "import sys; sys.argv[0] = 'harness'\n"
-        "from harness.cli import group\n"
+        "from harness.cli.main import group\n"
         "group.main(prog_name='harness', standalone_mode=False)\n"
         "heavy = {'torch', 'scipy', 'jinja2', 'jsonschema', 'timm', 'ray'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"

@@ -15,7 +15,9 @@ import pytest
 from harness_support import scores_of
 
 from detector import scorefile
-from harness import compare, compare_page, detection
+from harness.compare import page as compare_page
+from harness.compare import paired as compare
+from harness.measure import detection
 from sia_gen.core.errors import UserError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import demo
+from harness.reproduce import demo
 from sia_gen.core.errors import IncompleteError, UserError
 
 

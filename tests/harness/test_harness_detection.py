@@ -15,8 +15,9 @@ from harness_support import draw, scores_of
 from PIL import Image
 
 from detector import scorefile
-from harness import detection, examples, records
-from harness.detection_metrics import measure
+from harness import records
+from harness.measure import detection, examples
+from harness.measure.detection_metrics import measure
 from harness.metrics import image_auroc, pixel_auroc, pro
 from sia_gen.core.errors import UserError
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import features
-from harness.features import open_network
 from harness.metrics.clustered_lpips import squared_distances
+from harness.quality import features
+from harness.quality.features import open_network
 from sia_gen.core.errors import UserError
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from harness_support import record_of
 
-from harness import exports, tables
-from harness.board import Section, best
-from harness.leaderboard import build, filtered
-from harness.published import PublishedNumbers
+from harness.board import exports, tables
+from harness.board.build import build, filtered
+from harness.board.published import PublishedNumbers
+from harness.board.words import Section, best
 from sia_gen.core.errors import UserError
 
 HERE = Path("results")

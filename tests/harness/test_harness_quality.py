@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import quality, records
-from harness.features import open_network
+from harness import records
 from harness.metrics import clustered_lpips, fid, kid
-from harness.quality import Options
-from sia_gen.core.dataset import open_dataset
+from harness.quality import run as quality
+from harness.quality.features import open_network
+from harness.quality.run import Options
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import read_image
-from sia_gen.core.shards import ShardReader, find_shards, read_record, write_record
+from sia_gen.core.pixels.images import read_image
+from sia_gen.core.store.shards import ShardReader, find_shards, read_record, write_record
 
 TINY: list[tuple[str, str | None]] = [("tiny-random", None)]
 

@@ -15,8 +15,10 @@ import pytest
 from harness_support import record_of
 from PIL import Image
 
-from harness import detection, records, report
-from harness.leaderboard import build
+from harness import records
+from harness.board import page as report
+from harness.board.build import build
+from harness.measure import detection
 from sia_gen.core.errors import UserError
 
 EVIL = '<script>alert("x")</script>'

@@ -17,7 +17,7 @@ from harness.reproduce import plan as planning
 from harness.reproduce import table as tables
 from harness.reproduce import work
 from harness.reproduce.plan import Options, Plan, plan
-from sia_gen.core.dataset import open_dataset
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import LockedError, UserError
 
 HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ def test_every_shipped_table_expands_under_both_budgets(tmp_path: Path) -> None:
 
 
 def test_published_settings_of_shipped_tables_are_those_of_the_csv(tmp_path: Path) -> None:
-    from harness.published import of_table
+    from harness.board.published import of_table
 
     for name, _ in planning.listed():
         made = plan(
@@ -228,7 +228,7 @@ def command(room: Path, data: Path, *more: str) -> list[str]:
     code = (
         "import sys; from harness.reproduce import work\n"
         "work.MODULES.update({'sia-gen': 'fake_commands', 'detector': 'fake_commands'})\n"
-        "from harness.cli import main; main()"
+        "from harness.cli.main import main; main()"
     )
     return [sys.executable, "-c", code, "reproduce", f"{room}/own.yaml:5a", "--data", str(data),
             "--category", "bolt", "--out", str(room / "out"), *more]  # fmt: skip

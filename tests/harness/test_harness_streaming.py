@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from harness.measure.streaming import BLOCK, FINEST, SLOTS, PixelHistogram, histogram_of, keys
 from harness.metrics import pixel_ap, pixel_auroc, pixel_f1max, pro
 from harness.metrics._inputs import UndefinedMetric
-from harness.streaming import BLOCK, FINEST, SLOTS, PixelHistogram, histogram_of, keys
 from sia_gen.core.errors import UserError
 
 

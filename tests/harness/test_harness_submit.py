@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from detector import scorefile
-from harness import detection, submit
-from harness.submit import Options
-from sia_gen.core.dataset import open_dataset
+from harness.measure import detection, submit
+from harness.measure.submit import Options
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 
 NAMED = Options(method="other")

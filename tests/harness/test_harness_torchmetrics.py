@@ -41,7 +41,7 @@ def test_lpips_on_a_random_trunk() -> None:
     import torch
     from torchmetrics.functional.image.lpips import _LPIPS
 
-    from harness.features import TRUNKS, lpips_from
+    from harness.quality.features import TRUNKS, lpips_from
 
     torch.manual_seed(5)
     theirs = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()

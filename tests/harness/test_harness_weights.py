@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import features, weights_list
-from harness.weights_list import ENTRIES, chosen, look
+from harness.quality import features, weights_list
+from harness.quality.weights_list import ENTRIES, chosen, look
 from sia_gen.core.errors import UserError
 
 

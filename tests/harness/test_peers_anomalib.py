@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from detector import scorefile
-from harness.cli import group
+from harness.cli.main import group
 from harness.peers import INSTALL, catalog, installed
 
 pytestmark = [

@@ -8,12 +8,14 @@ import pytest
 from click.testing import CliRunner
 from harness_support import record_of
 
-from harness import exports, records, report
-from harness.cli import group
-from harness.leaderboard import build
+from harness import records
+from harness.board import exports
+from harness.board import page as report
+from harness.board.build import build
+from harness.board.published import PublishedNumbers
+from harness.board.published_rows import add
+from harness.cli.main import group
 from harness.peers import catalog, listing
-from harness.published import PublishedNumbers
-from harness.published_rows import add
 from sia_gen.core.errors import UserError
 
 # Systems of other people that the two papers' tables name.

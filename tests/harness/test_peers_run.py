@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import harness.peers
 from harness import records
-from harness.cli import group
+from harness.cli.main import group
 from harness.peers import catalog, run
 from sia_gen.core.errors import IncompleteError, UserError
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torchvision.tv_tensors import Image, Mask
 
-from harness import submit
-from harness.saved_batches import load
-from sia_gen.core.dataset import open_dataset
+from harness.measure import submit
+from harness.measure.saved_batches import load
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 
 PLACE = "anomalib.data.dataclasses.torch.image"

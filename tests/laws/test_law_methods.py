@@ -15,11 +15,11 @@ import pytest
 from sia_gen import methods
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import Array8, Mask, encode_png
-from sia_gen.core.pairs import Pair
+from sia_gen.core.pixels.images import Array8, Mask, encode_png
+from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
-from sia_gen.core.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic, write_record, write_tar
 
 SIZE, NORMALS = 64, 5
 NAMES = names(methods)

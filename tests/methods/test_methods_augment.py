@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sia_gen.core import foreground
+from sia_gen.core.pixels import foreground
 from sia_gen.core.seeds import generator
 from sia_gen.methods import _augment as augment
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.core.changes import changed
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.changes import changed
 from sia_gen.core.seeds import generator
 from sia_gen.methods import cutpaste
 from sia_gen.methods.cutpaste import CutPaste, Options

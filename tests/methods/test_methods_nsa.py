@@ -11,9 +11,9 @@ import pytest
 from scipy import sparse
 from scipy.sparse import linalg
 
-from sia_gen.core import poisson
 from sia_gen.core.context import Context
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels import poisson
 from sia_gen.core.seeds import generator
 from sia_gen.methods import nsa
 

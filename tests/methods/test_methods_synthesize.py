@@ -17,12 +17,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from sia_gen.cli import group
-from sia_gen.core.dataset import open_dataset
+from sia_gen.cli.main import group
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.images import encode_png, read_image, resize_image
-from sia_gen.core.pair_shards import read_pairs
-from sia_gen.core.shards import ShardReader, Synthetic, read_record, write_record, write_tar
+from sia_gen.core.pixels.images import encode_png, read_image, resize_image
+from sia_gen.core.store.pair_shards import read_pairs
+from sia_gen.core.store.shards import ShardReader, Synthetic, read_record, write_record, write_tar
 
 SIZE = 32
 RNG = np.random.default_rng(0)

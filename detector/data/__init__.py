@@ -1,0 +1,1 @@
+"""What a detector learns from: tasks, normal images, sources of anomalies, batches."""

@@ -1,0 +1,126 @@
+"""What makes anomalous pairs while a detector is trained: a synthesis method, or a mixture.
+
+`sdas` names one method of sia_gen/methods, `sdas:0.5,dtd:0.5` a mixture: each pair is made by one
+of them, drawn by these weights. `none` is for detectors that are trained on normal images alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.data.mixture import NONE, parse
+from detector.data.normals import NormalImages
+from detector.data.task import Task
+from detector.options import TrainOptions, model_options
+from sia_gen import methods
+from sia_gen.core.context import Context, Method
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import Array8, Mask, is_image_name
+from sia_gen.core.pixels.pairs import Pair
+from sia_gen.core.plugins import load
+from sia_gen.core.provenance import hash_options
+from sia_gen.core.seeds import derive_seed
+from sia_gen.core.store.shards import read_record
+
+
+class Mixture:
+    """Makes each pair by one of several methods, drawn by their weights."""
+
+    def __init__(self, made: list[Method], weights: list[float]) -> None:
+        self.made, self.weights = made, np.cumsum(weights)
+        self.name = ",".join(method.name for method in made)
+
+    def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
+        """Returns one pair of the method that the first number drawn decides on."""
+        chosen = int(np.searchsorted(self.weights, rng.random() * self.weights[-1], side="right"))
+        return self.made[min(chosen, len(self.made) - 1)].pair(normal, region, rng)
+
+
+def _build(options: TrainOptions, context: Context) -> Method:
+    weights = parse(options.source)
+    made: list[Method] = []
+    for name in weights:
+        module = load(methods, name)
+        own = model_options(module.Options, options.methods.get(name, {}))
+        made.append(module.build(own, context))
+    return made[0] if len(made) == 1 else Mixture(made, list(weights.values()))
+
+
+def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
+    """Returns which synthetic images and textures a side may use, by the hash of their names.
+
+    Without a held-out protocol training may use all of them.
+    """
+    if options.protocol != "held-out":
+        return lambda _: True
+    return lambda key: (derive_seed("synthetic", key) / 2**63 < options.holdout) == held
+
+
+def sources(
+    options: TrainOptions, task: Task, normals: NormalImages, *, held: bool = False
+) -> list[Method]:
+    """Returns a method for each category of a task, whose normal images are `normals`."""
+    if options.source == NONE:
+        return []
+    found = []
+    for part, category in enumerate(task.categories):
+        own = normals.of_part(part)
+
+        def image(i: int, own: range = own) -> Array8:
+            return normals.image(own[i])
+
+        def foreground(i: int, own: range = own) -> Mask:
+            return normals.foreground(own[i])
+
+        context = Context(
+            resolution=options.resolution,
+            category=category.key,
+            kind=category.kind,
+            normals=len(own),
+            image=image,
+            foreground=foreground,
+            shards=task.tars[part],
+            takes=held_out_rule(options, held),
+        )
+        found.append(_build(options, context))
+    return found
+
+
+def needs_shards(text: str) -> bool:
+    """Returns whether a source takes synthetic images from shards."""
+    return "sdas" in parse(text)
+
+
+def identity(options: TrainOptions) -> dict[str, Any]:
+    """Returns what a source's methods do, without the places of files: textures by their hash."""
+    found = {}
+    for name, own in options.methods.items():
+        found[name] = dict(own)
+        if own.get("textures") == "":
+            raise UserError(f"source {name} needs a folder of textures: give --textures DIR")
+        if "textures" in own:
+            found[name]["textures"] = _hash_listing(Path(str(own["textures"])))
+    return found
+
+
+def _hash_listing(folder: Path) -> str:
+    """Returns the hash of the names and sizes of the images below a folder."""
+    if not folder.is_dir():
+        raise UserError(f"textures {folder} is no folder: give the folder of DTD's images")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_image_name(p))
+    return hash_options([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in files])
+
+
+def check_category(tars: list[Path], category: str, *, allow_foreign: bool) -> None:
+    """Raises UserError where a shard was made for another category than the one to be trained."""
+    for tar in tars:
+        found = str((read_record(tar) or {}).get("category", "unknown"))
+        if found != category and not allow_foreign:
+            raise UserError(
+                f"{tar} holds synthetic images of {found}, not of {category}: give that category's"
+                " shards, or --allow-foreign-shards if this is what you want"
+            )

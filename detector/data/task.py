@@ -1,0 +1,53 @@
+"""What one detector is trained on: a category, or several in one model (multi-class)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sia_gen.core.data.dataset import Category
+from sia_gen.core.errors import UserError
+
+MULTI_CLASS = "multi-class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The categories of one detector, each with the finished shards it may draw from."""
+
+    dataset: str
+    name: str
+    categories: tuple[Category, ...]
+    tars: tuple[tuple[Path, ...], ...]
+
+    @property
+    def key(self) -> str:
+        """The task's full name: dataset/category, or dataset/multi-class."""
+        return f"{self.dataset}/{self.name}"
+
+    @property
+    def all_tars(self) -> list[Path]:
+        """The shards of all categories, each once."""
+        return sorted({tar for own in self.tars for tar in own})
+
+
+def single(category: Category, tars: list[Path]) -> Task:
+    """Returns the task of one category."""
+    return Task(
+        dataset=category.dataset, name=category.name, categories=(category,), tars=(tuple(tars),)
+    )
+
+
+def together(parts: list[Task]) -> Task:
+    """Returns one task of all categories: one model that is not told which one it sees."""
+    datasets = {part.dataset for part in parts}
+    if len(datasets) != 1:
+        raise UserError(f"one model needs one dataset, found {', '.join(sorted(datasets))}")
+    if any(part.name == MULTI_CLASS for part in parts):
+        raise UserError(f"a category named {MULTI_CLASS} cannot be part of a multi-class model")
+    return Task(
+        dataset=parts[0].dataset,
+        name=MULTI_CLASS,
+        categories=tuple(c for part in parts for c in part.categories),
+        tars=tuple(t for part in parts for t in part.tars),
+    )

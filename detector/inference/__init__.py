@@ -1,0 +1,1 @@
+"""What a checkpoint gives: score files, answers, pictures, files for other runtimes."""

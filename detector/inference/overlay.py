@@ -1,0 +1,49 @@
+"""Heat maps that a person can read: the image, its scores in colour, and both together."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sia_gen.core.pixels.images import Array8, Mask
+
+# Anchors of the colour map from normal to anomalous: dark blue, blue, green, yellow, red.
+COLOURS = np.array(
+    [[12, 16, 70], [38, 98, 190], [60, 180, 110], [250, 215, 60], [200, 24, 28]], dtype=np.float64
+)
+GAP = 4
+
+
+def colourise(values_HW: npt.NDArray[np.float32]) -> Array8:
+    """Returns scores in [0, 1] as uint8 colours (H, W, 3); values beyond are clipped."""
+    place = np.clip(values_HW, 0, 1) * (len(COLOURS) - 1)
+    below = np.minimum(place.astype(np.intp), len(COLOURS) - 2)
+    share = (place - below)[..., None]
+    return np.rint(COLOURS[below] * (1 - share) + COLOURS[below + 1] * share).astype(np.uint8)
+
+
+def panel(image_HW3: Array8, map_HW: npt.NDArray[np.float32], threshold: float) -> Array8:
+    """Returns input | heat | overlay side by side, uint8 (H, 3 W + 8, 3).
+
+    Colours are scaled so that the decision's threshold is the middle of the scale: green and below
+    is normal, yellow and red is not.
+    """
+    scaled = map_HW / max(2 * threshold, 1e-6)
+    heat = colourise(scaled.astype(np.float32))
+    weight = np.clip(scaled, 0.15, 0.75)[..., None]
+    over = np.rint(image_HW3 * (1 - weight) + heat * weight).astype(np.uint8)
+    over = _outlined(over, map_HW > threshold)
+    gap = np.full((image_HW3.shape[0], GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([image_HW3, gap, heat, gap, over], axis=1)
+
+
+def _outlined(image_HW3: Array8, region_HW: Mask) -> Array8:
+    """Returns the image with a white line around a region."""
+    inner = region_HW.copy()
+    inner[1:] &= region_HW[:-1]
+    inner[:-1] &= region_HW[1:]
+    inner[:, 1:] &= region_HW[:, :-1]
+    inner[:, :-1] &= region_HW[:, 1:]
+    result = image_HW3.copy()
+    result[region_HW & ~inner] = 255
+    return result

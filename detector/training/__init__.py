@@ -1,0 +1,1 @@
+"""From normal images and anomalies to a checkpoint."""

@@ -1,0 +1,236 @@
+"""The training loop: stages of steps, one look at the loss for all ranks, states to go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector import checkpoint
+from detector.data.batches import Batch, Batches
+from detector.model import Detector, Inputs, Stage
+from detector.options import TrainOptions
+from detector.training import run_folder as runfolder
+from detector.training.constants import Constants, to_tensor
+from detector.training.progress import Progress
+from sia_gen.core.errors import DivergedError, UserError
+
+CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
+LOOKS = 20  # at the model in a whole training where a protocol chooses among its steps
+
+
+class Objective(nn.Module):
+    """What is trained: from a batch to the parts of its loss, in one forward for DDP."""
+
+    def __init__(self, model: Detector, stage: str) -> None:
+        super().__init__()
+        self.model, self.stage = model, stage
+        self.names: list[str] = []
+
+    def forward(
+        self, anomalous_A3HW: Tensor, masks_AHW: Tensor, constants: list[Tensor], indices_B: Tensor
+    ) -> Tensor:
+        """Returns the parts of the loss, (P,); `names` says which is which."""
+        inputs = Inputs(
+            anomalous_A3HW=anomalous_A3HW,
+            masks_AHW=masks_AHW,
+            constants=constants,
+            indices_B=indices_B,
+        )
+        losses = self.model.losses(self.stage, inputs)
+        self.names = list(losses)
+        return torch.stack([loss.float() for loss in losses.values()])
+
+
+class Loop:
+    """Runs all stages of one training; `facts` tells how far it is and what it measured."""
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        key: str,
+        batches: Batches,
+        model: Detector,
+        folder: Path,
+        accelerator: Any,
+        look: Callable[[Detector], float] | None = None,
+    ) -> None:
+        """Takes what judges the model while it trains; without, the last weights are kept."""
+        self.options, self.key, self.batches, self.model = options, key, batches, model
+        self.folder, self.accelerator = folder, accelerator
+        self.stages = model.stages(options, len(batches.normals))
+        self.total = sum(stage.steps for stage in self.stages)
+        self.facts: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "parts": {}}
+        self.parameters = sum(p.numel() for p in _parameters(*self.stages))
+        self._clock = self._saved = time.monotonic()
+        self._loaded: dict[str, Any] = {}
+        self._judge, self._best = look, dict[str, Tensor]()
+        self._every = options.look_every or -(-self.stages[-1].steps // LOOKS)
+        self._every = -(-self._every // CHECK_EVERY) * CHECK_EVERY
+        self.facts["chosen"] = {"rule": options.protocol, "step": 0, "merit": None, "looks": []}
+        if options.batch < accelerator.num_processes:
+            raise UserError(
+                f"batch {options.batch} cannot be shared by {accelerator.num_processes} processes:"
+                " give a larger --batch, or fewer processes"
+            )
+
+    def resume(self, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Takes over a saved state."""
+        self.model.load_state_dict(tensors["model"])
+        self.facts, self._loaded, self._best = facts, tensors, tensors["best"]
+
+    def run(self) -> None:
+        """Trains to the last step."""
+        first = 0
+        progress = Progress(
+            f"{self.key} {self.options.source}",
+            self.facts["step"],
+            self.total,
+            self.options.batch,
+            shown=self.accelerator.is_main_process,
+        )
+        for stage in self.stages:
+            if self.facts["step"] < first + stage.steps and not self._is_enough():
+                self._stage(stage, first, progress)
+            first += stage.steps
+        progress.close()
+        self._check_weights()
+        if self._judge is None:
+            self.facts["chosen"]["step"] = self.facts["step"]
+        elif self._best:
+            self.model.load_state_dict(self._best)
+
+    def _stage(self, stage: Stage, first: int, progress: Progress) -> None:
+        model, accelerator = self.model, self.accelerator
+        model.requires_grad_(False).eval()
+        trained = _parameters(stage)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        constants = Constants(
+            model, stage.name, self.batches.normals, int(self.options.cache_gib * 2**30),
+            accelerator,
+        )  # fmt: skip
+        objective, optimizer = accelerator.prepare(
+            Objective(model, stage.name), stage.optimizer(trained)
+        )
+        if self.facts["step"] > first:  # in the middle of this stage: its optimiser was saved
+            optimizer.load_state_dict(self._loaded["optimizer"])
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(self._loaded["scaler"])
+        for module in stage.trained:
+            module.train()
+        window: list[Tensor] = []
+        last = first + stage.steps
+        ranks = accelerator.num_processes
+        stream = self.batches.stream(self.facts["step"], last, accelerator.process_index, ranks)
+        for step, batch in enumerate(stream, start=self.facts["step"] + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.rate(step - 1 - first)
+            # Every image weighs alike, also where the ranks' shares differ by one.
+            weight = len(batch.normal) * ranks / self.options.batch
+            losses = self._forward(objective, batch, constants) * weight
+            optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(losses.sum())
+            optimizer.step()
+            window.append(losses.detach())
+            if step % CHECK_EVERY and step != last:
+                continue
+            names = accelerator.unwrap_model(objective).names
+            self.facts["parts"][stage.name] = names
+            self._check_loss(step, torch.stack(window).mean(dim=0), progress)
+            window = []
+            if stage is self.stages[-1] and (not (step - first) % self._every or step == last):
+                self._compare(step, stage)
+            self._save_if_due(step, optimizer)
+            if self._is_enough():
+                break
+
+    def _forward(self, objective: nn.Module, batch: Batch, constants: Constants) -> Tensor:
+        device = self.accelerator.device
+        losses: Tensor = objective(
+            to_tensor(batch.images, device),
+            torch.from_numpy(batch.masks).to(device),
+            constants.of(batch.normal),
+            torch.from_numpy(batch.normal).to(device),
+        )
+        return losses
+
+    def _check_loss(self, step: int, means: Tensor, progress: Progress) -> None:
+        # Once for all ranks: a loss that is not finite anywhere stops everyone together.
+        values = self.accelerator.reduce(means, "mean").tolist()
+        if not np.isfinite(values).all():
+            raise self._diverged(step, f"the loss is {sum(values)}")
+        self.facts["curve"].append([step, *(round(v, 6) for v in values)])
+        progress.update(step, sum(values))
+        now = time.monotonic()
+        self.facts["seconds"] += now - self._clock
+        self._clock = now
+        self.facts["step"] = step
+
+    def _compare(self, step: int, stage: Stage) -> None:
+        if self._judge is None:
+            return
+        value = 0.0
+        if self.accelerator.is_main_process:
+            self.model.eval()
+            value = self._judge(self.model)
+            for module in stage.trained:
+                module.train()
+        found = torch.tensor(value, device=self.accelerator.device, dtype=torch.float32)
+        value = float(self.accelerator.reduce(found, "sum"))
+        chosen = self.facts["chosen"]
+        chosen["looks"].append([step, round(value, 6)])
+        if chosen["merit"] is None or value > chosen["merit"]:
+            chosen["step"], chosen["merit"] = step, value
+            state = self.model.state_dict()
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def _is_enough(self) -> bool:
+        """Returns whether the last `patience` looks were none better than one before them."""
+        chosen, patience = self.facts["chosen"], self.options.patience
+        since = sum(step > chosen["step"] for step, _ in chosen["looks"])
+        return self._judge is not None and 0 < patience <= since
+
+    def _save_if_due(self, step: int, optimizer: Any) -> None:
+        late = time.monotonic() - self._saved >= self.options.checkpoint_seconds
+        due = torch.tensor(float(late), device=self.accelerator.device)
+        if step == self.total or not bool(self.accelerator.reduce(due, "sum") > 0):
+            return
+        self._check_weights()
+        if self.accelerator.is_main_process:
+            tensors = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+            tensors["best"] = self._best
+            if self.accelerator.scaler is not None:
+                tensors["scaler"] = self.accelerator.scaler.state_dict()
+            checkpoint.save_state(self.folder, step, tensors, self.facts)
+        self._saved = time.monotonic()
+
+    def _check_weights(self) -> None:
+        broken = checkpoint.nonfinite(self.model.state_dict())
+        found = torch.tensor(float(len(broken)), device=self.accelerator.device)
+        if bool(self.accelerator.reduce(found, "sum") > 0):
+            what = broken[0] if broken else "a tensor of another rank"
+            raise self._diverged(self.facts["step"], f"{what} holds NaN or infinite values")
+
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        states = sorted((self.folder / runfolder.STATE).glob("step-*"))
+        kept = (
+            f"the last good state is kept in {states[-1]}" if states else "no state was saved yet"
+        )
+        return DivergedError(
+            f"training diverged at step {step}: {what}; {kept}. Give a lower --lr, or --precision"
+            " fp32"
+        )
+
+
+def _parameters(*stages: Stage) -> list[nn.Parameter]:
+    found: dict[int, nn.Parameter] = {}
+    for stage in stages:
+        for module in stage.trained:
+            found |= {id(p): p for p in module.parameters()}
+    return list(found.values())

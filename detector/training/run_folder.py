@@ -1,0 +1,206 @@
+"""A detector's run folder: whose it is, what it was asked to do, and who is at work in it.
+
+RUN/<dataset>/<category>/options.json             what was asked, from which inputs
+RUN/<dataset>/<category>/state/                   the last periodic state, while training
+RUN/<dataset>/<category>/checkpoint.safetensors   the trained network, backbone included
+RUN/<dataset>/<category>/checkpoint.json          its facts, written last: training is done
+RUN/<dataset>/<category>/scores/                  the score file of the test images
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from detector.data.normals import is_held_out
+from detector.data.source import identity
+from detector.data.task import Task
+from detector.nets.backbone import PIP
+from detector.options import HARMLESS, TrainOptions
+from sia_gen.core.data.dataset import Category
+from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.pip_weights import lite_weights
+from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.store.shards import read_record
+
+OPTIONS = "options.json"
+DOCUMENT = "checkpoint.json"
+WEIGHTS = "checkpoint.safetensors"
+STATE = "state"
+SCHEMA = 1
+
+
+Split = tuple[tuple[Path, ...], tuple[Path, ...]]
+
+
+def folder_of(run: Path, of: Category | Task) -> Path:
+    """Returns the folder of a category, or of a task, in a run."""
+    return run / of.dataset / of.name
+
+
+def split_training(category: Category, holdout: float) -> Split:
+    """Returns the normal images to train on and the held-out ones, split by the hash of names."""
+    held = tuple(p for p in category.train if is_held_out(p, category.key, holdout))
+    used = tuple(p for p in category.train if p not in set(held))
+    if len(used) < 2:
+        raise UserError(
+            f"{category.root} has {len(used)} normal images to train on"
+            f"{f' after holding out {len(held)}' if holdout else ''}: at least 2 are needed, since"
+            " one image shows no variation that could be told from a defect"
+        )
+    if holdout and not held:
+        raise UserError(
+            f"{category.root}: holdout {holdout} of {len(category.train)} images holds none out:"
+            " give a larger share, or none"
+        )
+    return used, held
+
+
+def split_task(task: Task, holdout: float) -> list[Split]:
+    """Returns the split of each category of a task."""
+    return [split_training(category, holdout) for category in task.categories]
+
+
+def hash_files(paths: tuple[Path, ...], root: Path) -> str:
+    """Returns the SHA-256 of file names and contents."""
+    listing = [[str(p.relative_to(root)), sha256_file(p)] for p in paths]
+    return hash_options(listing)
+
+
+def hash_shards(tars: list[Path]) -> str:
+    """Returns the hash of the sorted SHA-256s of shards: the identity of what was trained on."""
+    found = []
+    for tar in tars:
+        record = read_record(tar)
+        if record is None or record.get("bytes") != tar.stat().st_size:
+            raise UserError(f"{tar} does not match its record: run `sia-gen verify`")
+        found.append(str(record["sha256"]))
+    return hash_options(sorted(found))
+
+
+def weights_file(name: str, weights: str) -> Path | None:
+    """Returns the file of a backbone's weights, or None where they come from elsewhere."""
+    if weights == PIP:
+        return lite_weights(name.partition(".")[0])
+    if weights in {"random", "none"} or weights.partition(":")[0] == "pretrained":
+        return None
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"weights {path} do not exist: give a safetensors or torch file, `pip` (an installed"
+            " package), `pretrained` (timm downloads it) or `random`"
+        )
+    return path
+
+
+# What a shard's specification says of itself alone; the rest describes the synthesis as a whole.
+_OF_ONE_SHARD = ("dataset", "category", "shard", "first", "count", "seed")
+
+
+def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
+    """Returns how the shards were made, each way once: strengths, sampler, checkpoint and so on."""
+    ways: list[dict[str, Any]] = []
+    for tar in tars:
+        spec = (read_record(tar) or {}).get("spec", {})
+        way = {name: value for name, value in spec.items() if name not in _OF_ONE_SHARD}
+        if way and way not in ways:
+            ways.append(way)
+    return ways
+
+
+def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
+    """Returns options.json: what a run of this task is asked to do, from which inputs."""
+    splits = split_task(task, options.holdout)
+    inner = options.options
+    weights = weights_file(str(inner.get("backbone")), str(inner.get("weights", "random")))
+    hashes = [hash_files(c.train, c.root) for c in task.categories]
+    tars = task.all_tars
+    inputs = {
+        "train_images": sum(len(used) for used, _ in splits),
+        "held_out_images": sum(len(held) for _, held in splits),
+        "train_sha256": hashes[0] if len(hashes) == 1 else hash_options(hashes),
+        "foreground": ", ".join(sorted({c.foreground for c in task.categories}))
+        if options.foreground
+        else "whole",
+        "shards_sha256": hash_shards(tars) if tars else "none",
+        "synthesis": _synthesis(tars),
+        "methods": identity(options),
+        "weights_sha256": sha256_file(weights) if weights else "none",
+    }
+    return {
+        "schema": SCHEMA,
+        "kind": "detector run",
+        "category": task.key,
+        "categories": [c.key for c in task.categories],
+        "options": dataclasses.asdict(options),
+        "inputs": inputs,
+        "code": versions("torch", "timm", "accelerate", "numpy"),
+    }
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    options = {k: v for k, v in document.get("options", {}).items() if k not in HARMLESS}
+    inner = dict(options.pop("options", {}))
+    if document.get("inputs", {}).get("weights_sha256", "none") != "none":
+        inner.pop("weights", None)  # a file is known by its content, wherever it lies
+    flat = {name: document.get(name) for name in ("category", "categories")} | options | inner
+    return {**flat, **document.get("inputs", {})}
+
+
+def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Returns the options and inputs in which two runs differ, one readable line each."""
+    old, new = _flat(recorded), _flat(asked)
+    names = [*new, *(name for name in old if name not in new)]
+    return [
+        f"{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} asked"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def check_claim(folder: Path, document: dict[str, Any]) -> str:
+    """Returns "new", "unfinished" or "finished"; UserError where another run owns the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output {folder} is a file: give a folder")
+    recorded = folder / OPTIONS
+    if not recorded.is_file():
+        strangers = [p for p in folder.iterdir() if p.name[0] != "."] if folder.is_dir() else []
+        if strangers:
+            raise UserError(
+                f"{folder} holds other files ({strangers[0].name}) but no {OPTIONS}: give an empty"
+                " or new folder with --out"
+            )
+        return "new"
+    found = differences(read_json(recorded), document)
+    if found:
+        raise UserError(
+            f"{folder} belongs to a run with other options: {'; '.join(found)}. Give the same"
+            " options to go on with it, or another --out"
+        )
+    return "finished" if (folder / DOCUMENT).is_file() else "unfinished"
+
+
+@contextmanager
+def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
+    """Holds the folder for one process and records what is asked; the system frees dead holds."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LockedError(f"{folder} is in use by another training: wait for it") from error
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            if leftover.is_file():
+                leftover.unlink()
+        if not (folder / OPTIONS).is_file():
+            write_json(folder / OPTIONS, document)
+        yield

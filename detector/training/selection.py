@@ -1,0 +1,153 @@
+"""Which step's weights become the checkpoint: the last's, unless a protocol chooses another.
+
+last          the default: nothing is looked at
+held-out      the best on held-out normal training images and pairs made of them with synthetic
+              images that training does not use
+best-on-test  the best on the test set, as published numbers were chosen; never a default, and
+              every row of such a checkpoint says so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+
+from detector.data.normals import NormalImages
+from detector.data.source import NONE, sources
+from detector.data.task import Task
+from detector.inference.maps import anomaly_maps
+from detector.model import Detector
+from detector.options import TrainOptions
+from detector.training.run_folder import Split, split_task
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.seeds import generator
+
+LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """Labelled images of one category: images_NRR3 uint8, masks_NRR bool, empty for normal ones."""
+
+    images_NRR3: Array8
+    masks_NRR: Mask
+
+
+def auroc(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
+    """Returns the probability that an anomaly scores higher than a normal one, ties half."""
+    positive = int(labels_N.sum())
+    negative = len(labels_N) - positive
+    ranks = rankdata(scores_N)[labels_N].sum()
+    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def average_precision(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
+    """Returns the area under precision over recall, in steps; tied scores count together."""
+    order = np.argsort(-scores_N, kind="stable")
+    scores, hits = scores_N[order], np.cumsum(labels_N[order])
+    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    precision = hits[last] / (last + 1)
+    recall = hits[last] / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
+    """Returns the mean of image AUROC (map maximum) and pixel average precision, categories alike.
+
+    In [0, 1]. One number has to choose; the first says too little where all images are told apart.
+    """
+    values = []
+    for one in looked:
+        maps = anomaly_maps(model, one.images_NRR3, device)
+        labels = np.asarray(one.masks_NRR.any(axis=(1, 2)))
+        image = auroc(maps.max(axis=(1, 2)), labels)
+        pixel = average_precision(maps.ravel(), one.masks_NRR.ravel())
+        values.append((image + pixel) / 2)
+    return float(np.mean(values))
+
+
+def calibration(splits: list[Split], protocol: str) -> list[Split]:
+    """Returns the splits with the held-out images that are left for the threshold.
+
+    Images that chose the checkpoint cannot promise a false-alarm rate too: every second is kept
+    out of the choice.
+    """
+    if protocol != "held-out":
+        return splits
+    return [(used, held[1::2]) for used, held in splits]
+
+
+def check(options: TrainOptions, task: Task) -> None:
+    """Raises UserError where a protocol lacks the images to choose by; reads none of them."""
+    for category, (_, held) in zip(task.categories, split_task(task, options.holdout), strict=True):
+        if options.protocol == "held-out" and len(held) < 2:
+            raise UserError(
+                f"{category.root}: protocol held-out needs 2 held-out images, one to choose by and"
+                f" one for the threshold; found {len(held)}: give a larger --holdout"
+            )
+        normal = sum(not e.anomalous for e in category.test)
+        masked = sum(e.anomalous and e.mask is not None for e in category.test)
+        if options.protocol == "best-on-test" and not (normal and masked):
+            raise UserError(
+                f"{category.root}: protocol best-on-test needs normal test images and anomalous"
+                f" ones with masks, found {normal} and {masked}"
+            )
+    if options.protocol == "held-out" and options.source == NONE:
+        raise UserError("protocol held-out needs a source of synthetic anomalies, not none")
+
+
+def looker(
+    options: TrainOptions, task: Task, splits: list[Split], device: torch.device
+) -> Callable[[Detector], float] | None:
+    """Returns what judges a model while it trains; None where the last step's weights are kept."""
+    if options.protocol == "last":
+        return None
+    if options.protocol == "held-out":
+        looked = _held_out(options, task, splits)
+    else:
+        looked = [_test(task, part, options.resolution) for part in range(len(task.categories))]
+    return lambda model: merit(model, looked, device)
+
+
+def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Looked]:
+    parts = []
+    for category, (_, held) in zip(task.categories, splits, strict=True):
+        parts.append((held[::2], category.foreground if options.foreground else "whole"))
+    normals = NormalImages(parts, options.resolution)
+    made = sources(options, task, normals, held=True)
+    found = []
+    for part, method in enumerate(made):
+        own = normals.of_part(part)
+        images = [normals.image(i) for i in own]
+        masks = [np.zeros(images[0].shape[:2], dtype=np.bool_) for _ in own]
+        plain = len(images)
+        for k in range(10 * LEAST):
+            index = own[k % len(own)]
+            rng = generator(options.seed, "held-out", part, k)
+            pair = method.pair(normals.image(index), normals.foreground(index), rng)
+            if pair.mask.any():
+                images.append(pair.image)
+                masks.append(pair.mask)
+            if len(images) - plain >= max(LEAST, plain):
+                break
+        if len(images) == plain:
+            raise UserError(f"{task.key}: source {options.source} made no anomaly to choose by")
+        found.append(Looked(images_NRR3=np.stack(images), masks_NRR=np.stack(masks)))
+    return found
+
+
+def _test(task: Task, part: int, resolution: int) -> Looked:
+    category = task.categories[part]
+    # An anomalous image without mask cannot be compared with pixels.
+    used = [e for e in category.test if e.mask is not None or not e.anomalous]
+    images = [read_image(e.path, resolution) for e in used]
+    drawn = [e.read_mask(resolution) for e in used]
+    masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
+    return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

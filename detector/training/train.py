@@ -1,0 +1,176 @@
+"""Training one detector: batches are functions of (seed, step), so it can be resumed anywhere.
+
+Nothing draws from a running random state, so position, weights and optimiser are the whole state:
+a training killed at any moment and started again ends with the weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector import checkpoint, models
+from detector.data.batches import Batches
+from detector.data.normals import NormalImages
+from detector.data.source import sources
+from detector.data.task import Task
+from detector.inference.maps import score_images
+from detector.model import Detector, TrainingSet
+from detector.options import TrainOptions, model_options
+from detector.training import run_folder as runfolder
+from detector.training.constants import PASS, to_tensor
+from detector.training.loop import Loop
+from detector.training.selection import calibration, check, looker
+from sia_gen.core import memory
+from sia_gen.core.errors import UserError
+from sia_gen.core.plugins import load as load_plugin
+
+
+def accelerator_for(device: str, precision: str) -> Any:
+    """Returns accelerate's Accelerator for a device and a resolved precision."""
+    from accelerate import Accelerator
+
+    mixed = {"fp32": "no"}.get(precision, precision)
+    return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """An iterable that starts anew at each iteration."""
+
+    make: Callable[[], Iterator[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.make()
+
+
+def training_set(batches: Batches, count: int, device: torch.device) -> TrainingSet:
+    """Returns what a model's `prepare` may look at: all normal images, `count` batches of pairs."""
+    normals = batches.normals
+
+    def images() -> Iterator[Tensor]:
+        for start in range(0, len(normals), PASS):
+            index = torch.arange(start, min(start + PASS, len(normals))).numpy()
+            yield to_tensor(normals.stack(index), device)
+
+    def pairs() -> Iterator[tuple[Tensor, ...]]:
+        for step in range(count):
+            batch = batches.anomalous(step)
+            mask = torch.from_numpy(batch.masks).to(device)[:, None]
+            normal = normals.stack(batch.normal)
+            yield to_tensor(batch.images, device), to_tensor(normal, device), mask
+
+    return TrainingSet(normal=_Repeated(images), pairs=_Repeated(pairs))
+
+
+def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dict[str, Any]:
+    """Trains one detector to its last step and returns the facts of its checkpoint.
+
+    A finished one is read back; one that was killed goes on where its last state stands.
+    """
+    folder = runfolder.folder_of(run, task)
+    check(options, task)
+    document = runfolder.describe(options, task)
+    if runfolder.check_claim(folder, document) == "finished":
+        return checkpoint.read_facts(folder)
+    plugin = load_plugin(models, options.model)
+    inner = model_options(plugin.Options, options.options)
+    state = checkpoint.load_state(folder)
+    model: Detector = (
+        plugin.build(inner, options.seed)
+        if state is None
+        else plugin.restore(inner, options.seed, state[1])
+    )
+    model.check_resolution(options.resolution)
+    splits = runfolder.split_task(task, options.holdout)
+    _check_sizes(tuple(p for used, _ in splits for p in used), model.least_side())
+    arguments = (options, task, splits, folder, model, state, accelerator)
+    if accelerator.is_main_process:
+        with runfolder.claimed(folder, document):
+            facts = _fit(*arguments)
+            held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
+            kind, paths = (
+                ("held-out", held)
+                if held
+                else ("training", tuple(p for used, _ in splits for p in used))
+            )
+            judge = copy.deepcopy(model).inference_form()
+            scores = score_images(judge, paths, options.resolution, accelerator.device)
+            facts |= {
+                "options": dataclasses.asdict(options),
+                "category": task.key,
+                "categories": [c.key for c in task.categories],
+                "inputs": document["inputs"],
+                "code": document["code"],
+                "reference": {"images": kind, **scores},
+            }
+            checkpoint.publish(folder, model, facts)
+            checkpoint.remove_state(folder)
+    else:
+        _fit(*arguments)
+    accelerator.wait_for_everyone()
+    return checkpoint.read_facts(folder)
+
+
+def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
+    from PIL import Image
+
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                size = image.size
+        except OSError as error:
+            raise UserError(f"{path} cannot be read as an image: {error}") from error
+        if min(size) < stride:
+            raise UserError(
+                f"{path} is {size[0]} x {size[1]} pixels, smaller than the backbone's deepest"
+                f" stride of {stride}: use larger images, or leave out the deepest layer"
+            )
+
+
+def _fit(
+    options: TrainOptions,
+    task: Task,
+    splits: list[runfolder.Split],
+    folder: Path,
+    model: Detector,
+    state: tuple[dict[str, Any], dict[str, Any]] | None,
+    accelerator: Any,
+) -> dict[str, Any]:
+    device = accelerator.device
+    rules = [c.foreground if options.foreground else "whole" for c in task.categories]
+    parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
+    normals = NormalImages(parts, options.resolution)
+    batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
+    # Images arrive as height x width x channels: kernels for that layout are the fast ones.
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    look = looker(options, task, splits, device)
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look)
+    if state is None:
+        loop.facts["backbone"] = model.backbone.label
+        loop.facts["backbone_sha256"] = model.backbone.state_sha256()
+        count = int(options.options.get("afs_batches", 0))
+        loop.facts |= model.prepare(training_set(batches, count, device), options.seed)
+        loop.facts["backbone_state_sha256"] = model.backbone.state_sha256()
+    else:
+        loop.resume(*state)
+    loop.run()
+    facts = loop.facts
+    facts["pairs_per_second"] = round(
+        facts["step"] * options.batch / max(facts["seconds"], 1e-9), 2
+    )
+    on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
+    facts["peak_memory_mib"] = int(
+        on_gpu or memory.peak()["host"] / 2**20
+    )  # of the sitting that finished
+    facts["parameters"] = loop.parameters
+    facts["precision"] = options.precision
+    facts["device"] = device.type
+    return facts

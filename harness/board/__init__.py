@@ -1,0 +1,1 @@
+"""Records to leaderboards: in the terminal, as files, as a page."""

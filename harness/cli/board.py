@@ -1,0 +1,100 @@
+"""`harness leaderboard`: options from the command line, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import SETTINGS, tell
+from sia_gen.core.errors import UserError
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog="""\b
+Example:
+  harness leaderboard runs/results
+  harness leaderboard runs/results --format csv > board.csv
+  harness leaderboard runs/results --method 'realnet*' --category 'brick,gr*' --format latex
+  harness leaderboard runs/results --published
+  harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
+""",
+)
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "csv", "json", "md", "latex")),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write one self-contained page with example images.",
+)
+@click.option(
+    "--contact-sheet",
+    "sheets",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Picture to show on the page; repeat for several.",
+)
+@click.option("--title", default="Leaderboard", show_default=True, help="The page's title.")
+@click.option(
+    "--rank-by",
+    default="image_auroc_max",
+    show_default=True,
+    metavar="METRIC",
+    help="Detection metric that ranks the rows.",
+)
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Also show systems that papers give numbers for and that were not run here.",
+)
+@click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
+@click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
+@click.option("--category", metavar="GLOBS", help="Only these categories.")
+@click.option("--method", metavar="GLOBS", help="Only these methods.")
+@click.option("--source", metavar="GLOBS", help="Only these sources of synthetic anomalies.")
+def leaderboard(
+    results: tuple[Path, ...],
+    form: str,
+    as_json: bool,
+    html: Path | None,
+    sheets: tuple[Path, ...],
+    title: str,
+    rank_by: str,
+    published: bool,
+    **only: str | None,
+) -> None:
+    """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
+
+    Rows of another protocol are never averaged; published numbers stand in columns of their own.
+    """
+    from harness import records
+    from harness.board import exports
+    from harness.board.build import build, filtered
+
+    if sheets and html is None:
+        raise UserError("--contact-sheet is shown on the page: give --html FILE too")
+    sections = build(filtered(records.find(results), only), rank_by=rank_by)
+    if published:
+        from harness.board.published import PublishedNumbers
+        from harness.board.published_rows import add
+
+        sections = add(sections, PublishedNumbers(), only["dataset"])
+    if html is not None:
+        from harness.board import page as report
+
+        report.write(html, sections, sheets, title)
+        tell(f"page: {html}")
+    print(exports.render(sections, "json" if as_json else form), end="")

@@ -1,0 +1,216 @@
+"""`harness reproduce`: options from the command line, and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from harness.cli.options import SETTINGS, tell
+from sia_gen.core.errors import IncompleteError, UserError
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  harness reproduce --list
+  harness reproduce realnet/5a --data textures --budget small --out runs/5a
+  harness reproduce realnet/1 --data mvtec-ad --budget paper --model runs/adm --out runs/table-1
+  harness reproduce realnet/5a --data parts --budget small --train --weights=random --steps 200
+
+\b
+Run again, it goes on where it stopped; failed cells are tried again. Exit code 3: some cells
+failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex hold the table.
+""",
+)
+@click.argument("table", required=False, metavar="PAPER/TABLE")
+@click.option("--list", "show", is_flag=True, help="Show the tables that have a recipe, and stop.")
+@click.option(
+    "--data",
+    default="textures",
+    show_default=True,
+    metavar="DIR",
+    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
+)
+@click.option(
+    "--budget",
+    type=click.Choice(("small", "paper")),
+    default="small",
+    show_default=True,
+    help="small: minutes a cell on a CPU; paper: as published, for GPUs.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of everything that is made; default runs/reproduce-PAPER-TABLE.",
+)
+@click.option(
+    "--model", metavar="MODEL", help="Diffusion model; default: shipped, or trained first."
+)
+@click.option(
+    "--category",
+    "--categories",
+    "categories",
+    default="all",
+    show_default=True,
+    metavar="NAMES",
+    help="all, or names and globs separated by commas.",
+)
+@click.option(
+    "--rows", default="*", show_default=True, metavar="GLOBS", help="Rows by their names."
+)
+@click.option("--seeds", metavar="N,N,...", help="Default: the budget's.")
+@click.option(
+    "--steps",
+    "numbers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Training steps of a cell, instead of the budget's.",
+)
+@click.option(
+    "--per-category",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Synthetic images, instead of the budget's.",
+)
+@click.option(
+    "--train",
+    "arguments",
+    multiple=True,
+    metavar="ARGUMENT",
+    help="Argument added to every `detector train`, e.g. --train --weights=FILE; repeat.",
+)
+@click.option("--textures", metavar="DIR", help="Textures for rows that blend them in (dtd).")
+@click.option(
+    "--executor",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="local: one cell after the other; ray: side by side.",
+)
+@click.option("--address", metavar="HOST:PORT", help="A running Ray cluster; auto finds it.")
+@click.option(
+    "--num-cpus",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="CPUs a cell on Ray.",
+)
+@click.option(
+    "--num-gpus",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    help="GPUs a cell on Ray.",
+)
+@click.option("--dry-run", is_flag=True, help="Print every command line and stop.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "md", "csv", "json", "latex")),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def reproduce(
+    table: str | None,
+    show: bool,
+    data: str,
+    budget: str,
+    out: Path | None,
+    model: str | None,
+    categories: str,
+    rows: str,
+    seeds: str | None,
+    numbers: int | None,
+    per_category: int | None,
+    arguments: tuple[str, ...],
+    textures: str | None,
+    executor: str,
+    address: str | None,
+    num_cpus: float,
+    num_gpus: float,
+    dry_run: bool,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Make a table of a paper again: published | measured | difference.
+
+    Every cell is generation, training, scoring and measuring by the commands of this project.
+    """  # fmt: skip
+    from harness.reproduce import plan as planning
+
+    if show:
+        for name, title in planning.listed():
+            print(f"{name:14} {title}")
+        return
+    if table is None:
+        raise UserError("name a table, such as realnet/5a; `harness reproduce --list` shows them")
+    given = {"steps": numbers, "per_category": per_category}
+    options = planning.Options(
+        table=table,
+        data=data,
+        out=out or Path("runs") / f"reproduce-{planning.slug(table.replace('/', '-'))}",
+        budget=budget,
+        model=model,
+        categories=categories,
+        rows=rows,
+        seeds=_seeds(seeds),
+        textures=textures,
+        train_arguments=arguments,
+        numbers=tuple((k, str(v)) for k, v in given.items() if v is not None),
+    )
+    from harness.reproduce import table as tables
+    from harness.reproduce import work
+    from sia_gen.core.data.dataset import open_dataset
+
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out} is a file: give a folder")
+    made = planning.plan(options, open_dataset(data))
+    if dry_run:
+        seen: set[str] = set()
+        for cell in made.cells:
+            print(f"# {cell.row} · {cell.category} · seed {cell.seed}")
+            for job in cell.jobs:
+                print(shlex.join(job.command) if job.name not in seen else f"# {job.name}: above")
+                seen.add(job.name)
+        return
+    with work.hold(options.out):
+        work.claim(
+            options.out,
+            {"schema": 1, "table": table, "data": data, "budget": budget, "model": model,
+             "textures": textures,
+             "train_arguments": list(arguments), "numbers": dict(options.numbers)},
+        )  # fmt: skip
+        if executor == "ray":
+            from harness.reproduce.on_ray import run_on_ray
+
+            states = run_on_ray(
+                options.out, made, tell, address=address, cpus=num_cpus, gpus=num_gpus
+            )
+        else:
+            states = work.run_in_order(options.out, made, tell)
+        tables.publish(options.out, made, states)
+    print(tables.render(made, states, "json" if as_json else form), end="")
+    failed = [key for key, state in states.items() if state["state"] == "failed"]
+    if failed:
+        raise IncompleteError(
+            f"{len(failed)} of {len(states)} cells failed and are named below the table; mend the"
+            " cause and run the same command again"
+        )
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--seeds {text!r}: expected whole numbers such as 0,1,2") from error
+    if len(set(found)) != len(found) or min(found) < 0:
+        raise UserError(f"--seeds {text!r}: expected different numbers, 0 or above")
+    return found

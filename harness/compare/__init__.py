@@ -1,0 +1,1 @@
+"""Two results compared over the same images."""

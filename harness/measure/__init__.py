@@ -1,0 +1,1 @@
+"""Score files to detection records."""

@@ -1,0 +1,1 @@
+"""Synthetic images to quality records."""

@@ -1,0 +1,180 @@
+"""`sia-gen status`, `verify`, `repair` and `retry`: what is known of a run folder, its mending."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sia_gen.cli.run import as_json, execution_options, how
+
+
+@click.command(
+    "status",
+    short_help="Show how far a run is, from its files alone.",
+    epilog="""\b
+Example:
+  sia-gen status runs/first
+""",
+)
+@click.argument("run")
+@as_json
+def status(run: str, as_json: bool) -> None:
+    """Show how far the run folder RUN is, from its files alone."""
+    from sia_gen.care import status as state
+
+    found = state.read(state.require_run(run))
+    print(json.dumps(found, indent=2) if as_json else state.describe(found))
+
+
+@click.command(
+    "verify",
+    short_help="Check every byte of a run against its records.",
+    epilog="""\b
+Example:
+  sia-gen verify runs/first
+Exit code 4 and one line for each problem when something is wrong.
+""",
+)
+@click.argument("run")
+@as_json
+def verify(run: str, as_json: bool) -> None:
+    """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN.
+
+    RUN may also be a folder of `sia-gen synthesize`; duplicates are then no fault.
+    """
+    from sia_gen.care.status import require_run
+    from sia_gen.core.errors import VerificationError
+    from sia_gen.runs.verify import verify as check
+
+    def on_shard(checked: int, total: int) -> None:
+        end = "\n" if checked == total else ""
+        sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
+        sys.stderr.flush()
+
+    pairs = _folder_of_pairs(run)
+    if pairs is not None:
+        from sia_gen.pairs.care import verify as check_pairs
+
+        report = check_pairs(pairs, on_shard) if sys.stderr.isatty() else check_pairs(pairs)
+    else:
+        path = require_run(run)
+        report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        for problem in report.problems:
+            print(f"{problem.kind}: {problem.file} {problem.detail}")
+    if report.problems:
+        message = (
+            f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
+            " shards again"
+        )
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(VerificationError.exit_code)
+    print(f"{run}: {report.shards} shards, {report.images} images, all well", file=sys.stderr)
+
+
+def _figures(
+    mending: Callable[..., dict[str, Any]],
+    run: str,
+    data: str | None,
+    model: str | None,
+    values: dict[str, Any],
+) -> dict[str, Any]:
+    """Mends a run and returns the closing figures; a signal ends the process with its code."""
+    from sia_gen.care.status import require_run
+    from sia_gen.generate.run import StoppedRunError
+
+    path = require_run(run)
+    try:
+        return mending(path, execution_options(values), data=data, model=model)
+    except StoppedRunError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+
+
+def _folder_of_pairs(run: str) -> Path | None:
+    """Returns the folder where it is one of `sia-gen synthesize`."""
+    from sia_gen.runs.folder import PAIRS
+
+    return Path(run).resolve() if (Path(run) / PAIRS).is_file() else None
+
+
+def _mend_pairs(run: Path, data: str | None, values: dict[str, Any]) -> dict[str, Any]:
+    from sia_gen.pairs.care import repair as mend
+    from sia_gen.pairs.make import StoppedSynthesisError
+
+    try:
+        return mend(run, data=data, workers=values.get("workers") or 1)
+    except StoppedSynthesisError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(128 + error.signal)
+
+
+@click.command(
+    "repair",
+    short_help="Make again exactly what verify condemns.",
+    epilog="""\b
+Example:
+  sia-gen repair runs/first --executor local
+""",
+)
+@click.argument("run")
+@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
+@how
+@as_json
+def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
+    """Verify the run folder RUN, drop what is condemned, and make exactly that again.
+
+    RUN may also be a folder of `sia-gen synthesize`; of the options, --data and --workers count.
+    """
+    pairs = _folder_of_pairs(run)
+    if pairs is not None:
+        figures = _mend_pairs(pairs, data, values)
+    else:
+        from sia_gen.care.repair import repair as mend
+
+        figures = _figures(mend, run, data, model, values)
+    if values["as_json"]:
+        print(json.dumps(figures, indent=2))
+        return
+    print(
+        f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
+        f" {figures['shards_made_now']} shards made again",
+        file=sys.stderr,
+    )
+    for name in figures["foreign"]:
+        print(f"{run}: {name} is not in the plan and was left alone", file=sys.stderr)
+
+
+@click.command(
+    "retry",
+    short_help="Make the shards that were given up once more.",
+    epilog="""\b
+Example:
+  sia-gen retry runs/first --deadline 7200
+Exit code 3 when some fail again.
+""",
+)
+@click.argument("run")
+@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
+@how
+@as_json
+def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
+    """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
+    from sia_gen.care.repair import retry as again
+
+    figures = _figures(again, run, data, model, values)
+    if values["as_json"]:
+        print(json.dumps(figures, indent=2))
+        return
+    missing = figures["shards_missing"]
+    rest = f"; {missing} shards are missing: `sia-gen run` makes them" if missing else ""
+    print(f"{run}: {len(figures['retried'])} failed shards tried again{rest}", file=sys.stderr)

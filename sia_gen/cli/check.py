@@ -1,0 +1,68 @@
+"""`sia-gen check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+
+@click.command(
+    "check",
+    short_help="Look through a dataset: what it is, its counts, every problem.",
+    epilog="""\b
+Examples:
+  sia-gen check parts
+  sia-gen check mvtec-ad=/data/mvtec --categories 'b*'
+  sia-gen check list.csv
+
+\b
+Exit code 4 when there is an error: a file that cannot be read, a mask of another size than
+its image, a test image that is in training too, counts other than the published ones. What
+is only a note (odd modes, empty masks, strays) is handled.
+""",
+)
+@click.argument("data")
+@click.option(
+    "--categories",
+    default="*",
+    show_default=True,
+    metavar="NAMES",
+    help="all, or names and globs separated by commas.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+def check(data: str, categories: str, as_json: bool) -> None:
+    """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
+    from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.data.inspection import inspect
+    from sia_gen.core.errors import VerificationError
+
+    dataset = open_dataset(data)
+
+    def on_image(read: int, total: int) -> None:
+        if sys.stderr.isatty() and (read % 50 == 0 or read == total):
+            sys.stderr.write(f"\rread {read}/{total} images{chr(10) if read == total else ''}")
+            sys.stderr.flush()
+
+    report = inspect(dataset, dataset.select(categories), on_image)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        print(f"{report.dataset}: layout {report.layout}, {report.root}")
+        for facts in report.about.values():
+            print(f"  {facts['title']}, licence {facts['licence']}, {facts['homepage']}")
+        for row in report.categories:
+            extra = f", {row['train_anomalous']} anomalous set apart" * bool(row["train_anomalous"])
+            print(
+                f"  {row['category']} ({row['kind']}): train {row['train_good']}{extra}; test"
+                f" {row['test_good']} good, {row['test_anomalous']} anomalous; foreground"
+                f" {row['foreground']}"
+            )
+        for problem in report.problems:
+            print(f"{problem.weight}: {problem.kind}: {problem.file}: {problem.detail}")
+    notes = len(report.problems) - report.errors
+    summary = f"{report.errors} errors, {notes} notes in {len(report.categories)} categories"
+    print(f"{data}: {summary}", file=sys.stderr)
+    if report.errors:
+        sys.exit(VerificationError.exit_code)

@@ -1,0 +1,1 @@
+"""Datasets: layouts, lists, manifests, categories, inspection."""

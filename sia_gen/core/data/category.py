@@ -1,0 +1,136 @@
+"""The words of a dataset: its categories, their normal images, their test images with masks."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pixels.images import Mask, read_mask, read_size
+
+GOOD = "good"
+Kind = Literal["texture", "object", "unknown"]
+KINDS = ("texture", "object", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleImage:
+    """One labelled image: its defect type ("good" for none) and its mask file, if it has one."""
+
+    path: Path
+    defect: str
+    mask: Path | None
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the image shows a defect."""
+        return self.defect != GOOD
+
+    def read_mask(self, size: int | None = None) -> Mask | None:
+        """Returns the mask as bool (H, W), or None where there is none or an empty one.
+
+        Such an image tells nothing of where its defect is: pixel metrics leave it out. A mask of
+        another size than its image is refused, for nobody knows how it lies on the image.
+        """
+        if self.mask is None:
+            return None
+        of_image, of_mask = read_size(self.path), read_size(self.mask)
+        if of_image != of_mask:
+            message = (
+                f"mask {self.mask} is {of_mask[0]} x {of_mask[1]} pixels, its image {self.path}"
+                f" {of_image[0]} x {of_image[1]}: replace the mask, or remove it"
+            )
+            raise UserError(message)
+        mask = read_mask(self.mask, size)
+        return mask if np.any(mask) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One kind of part or surface: its normal training images and its test images.
+
+    `train_anomalous` holds what a dataset labels as defective in its training part: no method
+    here trains on it, and no test looks at it.
+    """
+
+    dataset: str
+    name: str
+    root: Path
+    train: tuple[Path, ...]
+    test: tuple[ExampleImage, ...]
+    kind: Kind = "unknown"
+    foreground: str = "auto"
+    class_index: int | None = None
+    train_anomalous: tuple[ExampleImage, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The category's full name, dataset/category: seeds and records use it."""
+        return f"{self.dataset}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A named set of categories on disk, or several of them under one root.
+
+    `origin` is the text that opens it again, from any working folder.
+    """
+
+    name: str
+    root: Path
+    categories: tuple[Category, ...]
+    layout: str = "mvtec"
+    origin: str = ""
+    usual: tuple[Category, ...] = ()  # what `all` means in a set; empty: every category
+    members: tuple[Path, ...] = ()  # the roots of a set's datasets
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders (or lists) that hold the data, in which nothing may be written."""
+        return self.members or (self.root,)
+
+    def select(self, patterns: str) -> tuple[Category, ...]:
+        """Returns the categories that match: `all`, names and globs, separated by commas.
+
+        A pattern matches the category's name or its full name (`brick`, `b*`, `textures/*`),
+        whatever the case of its letters. In a set of datasets `all` is SIA's 36 categories as far
+        as they are there; `*` is truly everything.
+        """
+        chosen: list[Category] = []
+        for pattern in (part.strip() for part in patterns.split(",")):
+            found = self._matching(pattern)
+            if not found:
+                known = [c.name for c in self.categories]
+                if "/" in pattern:
+                    known = [c.key for c in self.categories]
+                message = f"category {pattern!r} is not in {self.root}.{near_names(pattern, known)}"
+                raise UserError(message)
+            chosen += [c for c in found if c not in chosen]
+        return tuple(chosen)
+
+    def _matching(self, pattern: str) -> tuple[Category, ...]:
+        if pattern == "all":
+            return self.usual or self.categories
+        for fold in (False, True):
+            wanted = pattern.casefold() if fold else pattern
+            found = [
+                c
+                for c in self.categories
+                for name in (c.name, c.key)
+                if fnmatch.fnmatchcase(name.casefold() if fold else name, wanted)
+            ]
+            if found:
+                return tuple(dict.fromkeys(found))
+        return ()
+
+    def one(self, name: str) -> Category:
+        """Returns exactly one category, or raises UserError."""
+        chosen = self.select(name)
+        if len(chosen) != 1:
+            message = f"{name!r} matches {len(chosen)} categories of {self.root}; name one"
+            raise UserError(message)
+        return chosen[0]

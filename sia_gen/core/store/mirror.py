@@ -1,0 +1,68 @@
+"""Local copies of objects: what is read again and again, or by libraries that read only files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sia_gen.core.errors import UserError
+from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store.objects import Location, ObjectPath
+
+
+def _cache() -> Path:
+    from sia_gen.core.store.files import cache_folder
+
+    return cache_folder() / "objects"
+
+
+def _keep(source: ObjectPath, target: Path) -> None:
+    """Downloads an object, in one step, with the time of its change."""
+    from sia_gen.core.store.files import write_bytes
+
+    write_bytes(target, source.read_bytes())
+
+
+def local_copy(path: Location) -> Path:
+    """Returns a local file with the content of path: itself, or a copy in the cache.
+
+    The copy is keyed by address, size and time of change, so that a changed object is fetched anew.
+    """
+    if isinstance(path, Path):
+        return path
+    try:
+        facts = path.stat()
+        key = sha256_bytes(f"{path} {facts.st_size} {facts.st_mtime}".encode())[:32]
+        target = _cache() / key / path.name
+        if not target.is_file() or target.stat().st_size != facts.st_size:
+            _keep(path, target)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return target
+
+
+def local_folder(folder: Location) -> Path:
+    """Returns a local folder with everything below folder: itself, or a copy in the cache.
+
+    Only what changed in size since the last copy is fetched, and what went away is dropped.
+    """
+    if isinstance(folder, Path):
+        return folder
+    target = _cache() / sha256_bytes(str(folder).encode())[:32] / folder.name
+    try:
+        wanted = {target / path.relative_to(folder): path for path in folder.rglob("*")}
+        if not wanted:
+            raise UserError(f"{folder} holds nothing: mend the address")
+        for local, remote in wanted.items():
+            facts = remote.stat()
+            if local.is_file():
+                have = local.stat()
+                if have.st_size == facts.st_size and have.st_mtime >= facts.st_mtime:
+                    continue
+            _keep(remote, local)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error}") from error
+    for local in target.rglob("*"):
+        # Others may be copying at this moment: what they have half done is theirs.
+        if local.is_file() and local not in wanted and not local.name.startswith(".tmp-"):
+            local.unlink(missing_ok=True)
+    return target

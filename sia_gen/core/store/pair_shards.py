@@ -1,0 +1,96 @@
+"""Shards of pairs: a tar with image, mask and provenance of each, and a record beside it.
+
+Members: <key>.json, <key>.png, <key>.mask.png and, if asked for, <key>.normal.png. Names and
+records follow the shards of synthetic images (shards.py), whose reader finds the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import MAX_PIXELS, Array8, decode, encode_png
+from sia_gen.core.pixels.pairs import Pair
+from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store.files import write_bytes
+
+MASK, NORMAL = ".mask.png", ".normal.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSample:
+    """One pair under its key, with its provenance: same names and types in every sample."""
+
+    key: str
+    pair: Pair
+    metadata: dict[str, Any]
+
+
+def _pixels(array: np.ndarray[Any, Any]) -> str:
+    return sha256_bytes(np.ascontiguousarray(array).tobytes())
+
+
+def write_pairs(path: Path, samples: Iterable[PairSample], *, normal: bool) -> dict[str, Any]:
+    """Publishes pairs as a tar; returns its facts: images, bytes, sha256, md5, samples.
+
+    The bytes depend on the samples alone: no time, no owner, no host enters the tar.
+    """
+    buffer = io.BytesIO()
+    listed: list[dict[str, Any]] = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            mask = sample.pair.mask.astype(np.uint8) * 255
+            metadata = {
+                **sample.metadata,
+                "pixels_sha256": _pixels(sample.pair.image),
+                "mask_sha256": _pixels(mask),
+            }
+            members = [
+                (".json", json.dumps(metadata, sort_keys=True, allow_nan=False).encode()),
+                (".png", encode_png(sample.pair.image)),
+                (MASK, encode_png(mask)),
+            ]
+            if normal:
+                members.append((NORMAL, encode_png(sample.pair.normal)))
+            for suffix, content in members:
+                member = tarfile.TarInfo(sample.key + suffix)
+                member.size, member.mode = len(content), 0o644
+                tar.addfile(member, io.BytesIO(content))
+            listed.append({"key": sample.key, **metadata})
+    content = buffer.getvalue()
+    write_bytes(path, content)
+    facts = {"images": len(listed), "bytes": len(content), "sha256": sha256_bytes(content)}
+    # wids' index files name a shard's MD5; it is no protection, only their format.
+    facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return {**facts, "samples": listed}
+
+
+def read_pairs(path: Path) -> Iterator[tuple[str, Array8, Array8, dict[str, Any]]]:
+    """Yields (key, image uint8 (H, W, 3), mask uint8 0 or 255 (H, W), metadata) of a tar."""
+    parts: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is None or member.size > 4 * MAX_PIXELS:
+                    raise UserError(f"{path}: member {member.name!r} is no plain file of a pair")
+                key, _, suffix = member.name.partition(".")
+                parts.setdefault(key, {})[suffix] = file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
+    for key, found in parts.items():
+        try:
+            image = decode(found["png"], f"{path}:{key}.png")
+            mask = decode(found["mask.png"], f"{path}:{key}.mask.png")[..., 0]
+            yield key, image, mask, json.loads(found["json"])
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path}: pair {key!r} is not whole: {error}") from error

@@ -1,0 +1,242 @@
+"""Shards: WebDataset tars of images with a record beside each, the truth about what is done.
+
+    shards/<dataset>/<category>/<category>-00000.tar     members <key>.json, <key>.png
+    shards/<dataset>/<category>/<category>-00000.json    the record: written last
+
+A shard is done when its record exists and matches: specification hash, size and SHA-256.
+Tars are read by offset and never extracted; links, devices, pickles and foreign paths are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels import png
+from sia_gen.core.pixels.images import Array8
+from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes, write_json
+from sia_gen.core.store.mirror import local_copy
+from sia_gen.core.store.objects import Location, ObjectPath, StoreError
+from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
+
+__all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
+
+P = TypeVar("P", Path, ObjectPath)
+
+SCHEMA = 1
+IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+# Beside its image a pair has its mask and, if asked for, its normal image.
+PAIR_SUFFIXES = ("mask.png", "normal.png")
+PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt"})
+RECORD_COMES = 3.0  # seconds in which a living writer's record follows its tar
+
+
+def record_path(tar: Location) -> Location:
+    """Returns the path of a shard's record."""
+    return tar.with_suffix(".json")
+
+
+def write_tar(path: Location, samples: Iterable[Synthetic]) -> dict[str, Any]:
+    """Publishes samples as a PNG tar; returns its facts: images, bytes, sha256, md5, samples."""
+    builder = TarBuilder()
+    for sample in samples:
+        builder.add(sample)
+    tar = builder.finish()
+    write_bytes(path, tar.content)
+    return tar.facts
+
+
+def _full_record(tar: Location, record: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "file": tar.name, **record}
+
+
+def write_record(tar: Location, record: dict[str, Any]) -> None:
+    """Publishes a shard's record; from now on the shard counts as done."""
+    write_json(record_path(tar), _full_record(tar, record))
+
+
+def publish(
+    path: Location, tar: Tar, spec_hash: str, record: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Publishes a tar and, last, its record; returns the record that holds from now on.
+
+    The first writer wins: a shard that somebody else finished meanwhile to the same specification
+    stays, and its record is returned. A tar without a record is nobody's and is replaced.
+    """
+    if not create_bytes(path, tar.content) and not _holds(path, tar):
+        end = time.monotonic() + RECORD_COMES
+        while not is_done(path, spec_hash, checksum=True):
+            if time.monotonic() > end or record_path(path).is_file():
+                write_bytes(path, tar.content)
+                break
+            time.sleep(0.1)
+    full = _full_record(path, record())
+    content = to_json(full)
+    if not create_bytes(record_path(path), content):
+        if is_done(path, spec_hash, checksum=True):
+            return read_record(path) or full
+        write_bytes(record_path(path), content)
+    return full
+
+
+def _holds(path: Location, tar: Tar) -> bool:
+    """Returns whether a file already is this tar; False too where it went away meanwhile."""
+    try:
+        return path.stat().st_size == len(tar.content) and _sha256(path) == tar.facts["sha256"]
+    except FileNotFoundError:
+        return False
+
+
+def _sha256(path: Location) -> str:
+    return sha256_bytes(path.read_bytes()) if isinstance(path, ObjectPath) else sha256_file(path)
+
+
+def read_record(tar: Location) -> dict[str, Any] | None:
+    """Returns a shard's record, or None where there is none or only a torn or foreign one."""
+    try:
+        record = read_json(record_path(tar))
+    except StoreError:
+        raise
+    except UserError:
+        return None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        return None
+    return record
+
+
+def is_done(tar: Location, spec_hash: str, *, checksum: bool = False) -> bool:
+    """Returns whether a shard is complete and made to this specification."""
+    record = read_record(tar)
+    if record is None or record.get("spec_hash") != spec_hash or not tar.is_file():
+        return False
+    if tar.stat().st_size != record.get("bytes"):
+        return False
+    return not checksum or _sha256(tar) == record.get("sha256")
+
+
+@dataclass(frozen=True)
+class _Member:
+    path: Path
+    key: str
+    image: tuple[str, int, int]  # suffix, offset, size
+    metadata: tuple[int, int] | None
+
+
+def _scan(path: Path) -> list[_Member]:
+    images: dict[str, tuple[str, int, int]] = {}
+    metadata: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name = member.name
+                if not member.isfile() or name.startswith("/") or ".." in Path(name).parts:
+                    raise UserError(f"{path}: member {name!r} is no plain file inside the shard")
+                key, dot, suffix = name.partition(".")
+                if suffix.rpartition(".")[2] in PICKLES:
+                    raise UserError(f"{path}: member {name!r} is a pickle, which may run code")
+                dotted = "." in suffix and suffix not in PAIR_SUFFIXES
+                if dotted and name.endswith(IMAGE_SUFFIXES):
+                    raise UserError(f"{path}: member {name!r} has a dot in its key: rename it")
+                if dot + suffix in IMAGE_SUFFIXES:
+                    if key in images:
+                        raise UserError(f"{path}: key {key!r} occurs twice")
+                    images[key] = (dot + suffix, member.offset_data, member.size)
+                elif suffix == "json":
+                    metadata[key] = (member.offset_data, member.size)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
+    size = path.stat().st_size
+    for key, (_, offset, length) in images.items():
+        if offset + length > size:
+            raise UserError(f"{path} is cut off inside {key!r}")
+    return [_Member(path, k, image, metadata.get(k)) for k, image in images.items()]
+
+
+def _whole(tar: Location) -> Location:
+    """Returns the tar; UserError where its record says it was longer: tar itself cannot tell."""
+    record = read_record(tar)
+    said = None if record is None else record.get("bytes")
+    if said is None or not tar.is_file():
+        return tar
+    size = tar.stat().st_size
+    if size != said:
+        raise UserError(f"{tar} has {size} bytes, its record says {said}: `sia-gen verify` the run")
+    return tar
+
+
+class ShardReader:
+    """Random access to the images of a set of tars, in the order of paths and members."""
+
+    def __init__(self, tars: Iterable[Location]) -> None:
+        local = [local_copy(_whole(tar)) for tar in sorted(tars, key=str)]
+        self.members = [member for tar in local for member in _scan(tar)]
+        if not self.members:
+            raise UserError("the shards hold no image")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def image(self, index: int) -> Array8:
+        """Returns image `index` as uint8 (H, W, 3)."""
+        member = self.members[index]
+        suffix, offset, size = member.image
+        with member.path.open("rb") as file:
+            file.seek(offset)
+            return png.read(file.read(size), f"{member.path}:{member.key}{suffix}")
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Returns the metadata of image `index`; {} where the tar holds none."""
+        member = self.members[index]
+        if member.metadata is None:
+            return {}
+        offset, size = member.metadata
+        with member.path.open("rb") as file:
+            file.seek(offset)
+            text = file.read(size)
+        try:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except ValueError as error:
+            raise UserError(f"{member.path}:{member.key}.json is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{member.path}:{member.key}.json is not a JSON object")
+        return value
+
+    def __iter__(self) -> Iterator[Array8]:
+        return (self.image(i) for i in range(len(self)))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def find_shards(folder: P, category: str | None = None) -> list[P]:
+    """Returns the finished tars below a run folder, of one category (dataset/name) if given.
+
+    `folder` may be a run, its `shards` folder, a category's folder or a single tar.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
+    base = folder / "shards" if (folder / "shards").is_dir() else folder
+    tars = [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
+    found = ((tar, read_record(tar)) for tar in tars)
+    done = [
+        tar
+        for tar, record in found
+        if record is not None and category in {None, record.get("category")}
+    ]
+    if not done:
+        wanted = f" of category {category}" if category else ""
+        message = (
+            f"{folder} holds no finished shard{wanted}: run `sia-gen run` first, or mend --shards"
+        )
+        raise UserError(message)
+    return done

@@ -1,0 +1,106 @@
+"""Tars of samples, built in memory: the bytes depend on the samples alone.
+
+No time, owner or host enters a tar. Members of a sample are adjacent, its JSON first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sia_gen.core.pixels.encoding import ENCODINGS, Encoding
+from sia_gen.core.pixels.images import Array8, decode
+from sia_gen.core.provenance import sha256_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """One synthetic image, uint8 (H, W, 3), with its metadata: one JSON object, same keys and
+    types in every sample of a run (Hugging Face infers the columns from the first ones)."""
+
+    key: str
+    image: Array8
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tar:
+    """A finished tar: its bytes, and its facts (images, bytes, sha256, md5, offsets, samples)."""
+
+    content: bytes
+    facts: dict[str, Any]
+
+
+class _HashedBuffer(io.BytesIO):
+    """Memory that is written from its beginning to its end, hashed on the way.
+
+    A tar of 1,000 images takes most of a second to hash: not while its worker waits for the end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sha256 = hashlib.sha256()
+        # wids' index files name a shard's MD5; it is no protection, only their format.
+        self.md5 = hashlib.md5(usedforsecurity=False)
+
+    def write(self, content: Any) -> int:
+        self.sha256.update(content)
+        self.md5.update(content)
+        return super().write(content)
+
+
+class TarBuilder:
+    """Takes samples one after another and holds only their encoded bytes."""
+
+    def __init__(self, encoding: Encoding = ENCODINGS["png"]) -> None:
+        self.encoding = encoding
+        self._buffer = _HashedBuffer()
+        self._tar = tarfile.open(  # noqa: SIM115 (closed in finish)
+            fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT
+        )
+        self._samples: list[dict[str, Any]] = []
+        self._offsets: list[list[int]] = []  # of each image: where it begins, and its size
+
+    def add(self, sample: Synthetic) -> str:
+        """Encodes and appends a sample; returns the SHA-256 of the pixels a reader will decode."""
+        content = self.encoding.encode(sample.image)
+        image = sample.image
+        if not self.encoding.lossless:
+            image = decode(content, sample.key)
+        pixels = sha256_bytes(np.ascontiguousarray(image).tobytes())
+        self.add_encoded(sample.key, content, self.encoding.suffix, sample.metadata, pixels)
+        return pixels
+
+    def add_encoded(
+        self, key: str, content: bytes, suffix: str, metadata: dict[str, Any], pixels_sha256: str
+    ) -> None:
+        """Appends an image that is encoded already."""
+        metadata = {**metadata, "pixels_sha256": pixels_sha256}
+        text = json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
+        for ending, member_content in ((".json", text), (suffix, content)):
+            member = tarfile.TarInfo(key + ending)
+            member.size, member.mode = len(member_content), 0o644
+            self._tar.addfile(member, io.BytesIO(member_content))
+        padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        self._offsets.append([self._buffer.tell() - padded, len(content)])
+        self._samples.append({"key": key, **metadata})
+
+    def finish(self) -> Tar:
+        """Closes the tar and returns it."""
+        self._tar.close()
+        content = self._buffer.getvalue()
+        facts = {
+            "images": len(self._samples),
+            "bytes": len(content),
+            "sha256": self._buffer.sha256.hexdigest(),
+            "md5": self._buffer.md5.hexdigest(),
+            "offsets": self._offsets,
+            "samples": self._samples,
+        }
+        return Tar(content=content, facts=facts)

@@ -1,0 +1,203 @@
+"""The dataset card of a run: README.md, a contact sheet, the histogram of strengths, Croissant.
+
+Written at the end of every run over the shards that are finished, with fixed indices, so that it is
+the same whoever made them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+from sia_gen.core.pixels.encoding import find_encoding
+from sia_gen.core.pixels.images import Array8, decode, encode_png, resize_image
+from sia_gen.core.store.files import write_bytes, write_json
+from sia_gen.core.store.objects import Location, ObjectPath
+from sia_gen.generate.plan import Recipe
+from sia_gen.generate.preview import sheet
+from sia_gen.runs import croissant
+from sia_gen.runs.index import BINS, Finished
+
+COLUMNS = 8
+TILE = 96  # pixels, at most
+MAX_CATEGORIES = 48  # on the contact sheet
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def _read(path: Location, offset: int, size: int) -> bytes:
+    if isinstance(path, ObjectPath):
+        return path.read_range(offset, size)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _tiles(images: list[Array8]) -> list[Array8]:
+    """Returns images of one size: as they are where they are small and alike, else squares."""
+    if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= TILE:
+        return images
+    return [resize_image(image, TILE) for image in images]
+
+
+def contact_sheet(run: Location, finished: Finished) -> bytes | None:
+    """Returns the first images of each category as a labelled PNG; None before the first shard."""
+    blocks = []
+    for key, (file, offsets) in sorted(finished.first.items())[:MAX_CATEGORIES]:
+        path = run / file
+        images = [
+            decode(_read(path, offset, size), str(path)) for offset, size in offsets[:COLUMNS]
+        ]
+        blocks.append((key, [(f"0 to {len(images) - 1}", _tiles(images))]))
+    return encode_png(sheet(blocks, 1), 6) if blocks else None
+
+
+def histogram(finished: Finished, low: float, high: float) -> str:
+    """Returns the strengths of the finished images as an SVG picture."""
+    width, height, left, bottom = 420, 170, 50, 26
+    counts = [finished.strengths[i] for i in range(BINS)]
+    highest = max(*counts, 1)
+    step, room = (width - left - 10) / BINS, height - bottom - 20
+    bars = io.StringIO()
+    for i, count in enumerate(counts):
+        tall = room * count / highest
+        x, y = left + i * step, height - bottom - tall
+        bars.write(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"'
+            ' fill="#4a6fa5"/>'
+        )
+    axis = height - bottom
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        f' font-family="sans-serif" font-size="11"><rect width="{width}" height="{height}"'
+        f' fill="white"/>{bars.getvalue()}<line x1="{left}" x2="{width - 10}" y1="{axis}"'
+        f' y2="{axis}" stroke="#333"/><text x="{left}" y="{height - 8}">{low:g}</text>'
+        f'<text x="{width - 10}" y="{height - 8}" text-anchor="end">{high:g}</text>'
+        f'<text x="{(left + width) // 2}" y="{height - 8}" text-anchor="middle">strength</text>'
+        f'<text x="{left - 6}" y="26" text-anchor="end">{highest}</text>'
+        f'<text x="{left - 6}" y="{axis}" text-anchor="end">0</text></svg>\n'
+    )
+
+
+def _size_category(images: int) -> str:
+    return next((word for limit, word in SIZES if images < limit), "n>1M")
+
+
+def _head(title: str, images: int) -> str:
+    """Returns the YAML head that the Hugging Face Hub reads."""
+    return f"""---
+pretty_name: {json.dumps(title)}
+license: other
+task_categories:
+- image-classification
+tags:
+- anomaly-detection
+- synthetic
+- webdataset
+size_categories:
+- {_size_category(images)}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: shards/**/*.tar
+---
+
+# {title}
+"""
+
+
+def _tail(finished: Finished) -> str:
+    """Returns how the shards are laid out and read."""
+    first = finished.shards[0]["file"] if finished.shards else "shards/..."
+    return f"""
+- Shards are WebDataset tars: an image beside `<key>.json` with its metadata and the hash of its
+  pixels. Indices: `index.json`, `wids.json`, `sizes.json`, `croissant.json`.
+
+      from datasets import load_dataset
+      load_dataset("webdataset", data_files="shards/**/*.tar", split="train")
+
+      import webdataset
+      webdataset.WebDataset("{first}")
+"""
+
+
+def _table(finished: Finished) -> str:
+    rows = "\n".join(f"| {key} | {count} |" for key, count in sorted(finished.images.items()))
+    return f"| category | images |\n|---|---|\n{rows}\n"
+
+
+def text(recipe: Recipe, finished: Finished) -> str:
+    """Returns the card's Markdown."""
+    encoding = find_encoding(recipe.format)
+    images = finished.images.total()
+    here, planned = len(finished.shards), finished.planned
+    state = "" if finished.complete else f" **Incomplete:** {here} of {planned} shards are here."
+    loss = "lossless" if encoding.lossless else "lossy; its artefacts are part of the images"
+    sheet_line = "![The first images of each category](card/contact-sheet.png)\n"
+    return f"""{_head(f"Synthetic anomalies for {recipe.dataset}", images)}
+{images} images of {len(recipe.categories)} categories, {recipe.resolution} x {recipe.resolution}
+pixels, made by `sia-gen` from normal images only (strength-controllable diffusion anomaly
+synthesis, RealNet, CVPR 2024).{state}
+
+{sheet_line if finished.first else ""}
+{_table(finished)}
+Strength {recipe.s_low:g} to {recipe.s_high:g}, uniform, drawn for each image from its own seed:
+
+![Histogram of strengths](card/strengths.svg)
+
+- Sampler {recipe.sampler}, {recipe.steps} steps, run seed {recipe.seed}, precision
+  {recipe.precision}; model `{recipe.checkpoint_sha256}`.
+- Encoding {recipe.format} ({loss}).
+- Whole images, not masks: blend them into normal images through a mask (RealNet, Eq. 3).
+- These images inherit the licence of the normal images that the model was trained on.
+{_tail(finished).lstrip()}"""
+
+
+def text_packed(dataset: str, source: str, finished: Finished) -> str:
+    """Returns the card of packed images."""
+    images = finished.images.total()
+    return f"""{_head(f"{dataset}, packed", images)}
+{images} images of {len(finished.images)} categories, packed from the folder `{source}` by `sia-gen
+pack`. The images keep the licence they came with.
+
+![The first images of each category](card/contact-sheet.png)
+
+{_table(finished)}{_tail(finished)}"""
+
+
+def _write_common(
+    run: Location, finished: Finished, card: str, name: str, description: str, started: str
+) -> None:
+    picture = contact_sheet(run, finished)
+    if picture is not None:
+        write_bytes(run / "card" / "contact-sheet.png", picture)
+    write_bytes(run / "README.md", card.encode())
+    metadata = croissant.describe(
+        name=name,
+        description=description,
+        shards=finished.shards,
+        published=started[:10],
+        license_url="https://spdx.org/licenses/LicenseRef-same-as-the-normal-images",
+    )
+    write_json(run / "croissant.json", metadata)
+
+
+def write(run: Location, recipe: Recipe, finished: Finished, started: str) -> None:
+    """Writes the card of a run and its pictures, and croissant.json."""
+    drawing = histogram(finished, recipe.s_low, recipe.s_high)
+    write_bytes(run / "card" / "strengths.svg", drawing.encode())
+    description = (
+        f"{finished.images.total()} synthetic anomalies of strength {recipe.s_low:g} to"
+        f" {recipe.s_high:g} for {recipe.dataset}, made by diffusion from normal images only."
+    )
+    name = f"sia-{recipe.dataset}"
+    _write_common(run, finished, text(recipe, finished), name, description, started)
+
+
+def write_packed(
+    run: Location, dataset: str, source: str, finished: Finished, started: str
+) -> None:
+    """Writes the card of packed images, and croissant.json."""
+    description = f"{finished.images.total()} images, packed from the folder {source}."
+    card = text_packed(dataset, source, finished)
+    _write_common(run, finished, card, dataset, description, started)

@@ -1,0 +1,1 @@
+"""Training pairs of any method as shards."""

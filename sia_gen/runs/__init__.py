@@ -1,0 +1,1 @@
+"""Run folders: shards, records, locks, claims, progress."""
