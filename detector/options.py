@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from detector.data.mixture import canonical, complete_options, parse
+from detector.scorefile import IMAGE_SCORES
 from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
 
@@ -18,11 +19,17 @@ __all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resol
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOCOLS = ("last", "held-out", "best-on-test")
 SCHEDULES = ("constant", "cosine")
+LOOK = 10  # steps between looks at the loss: each look waits for the device
+BUDGETS = {"steps", "epochs", "budget_minutes"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """One category's training. `steps` 0 means `epochs` times the category's normal images."""
+    """One category's training. `steps` 0 means `epochs` times the category's normal images.
+
+    `budget_minutes` lets measured speed choose the steps instead; `keep_every` keeps the weights of
+    steps in between. `image_score` is what decides an image (detector/scorefile.py).
+    """
 
     recipe: str = "realnet"
     model: str = "realnet"
@@ -31,6 +38,9 @@ class TrainOptions:
     batch: int = 16
     steps: int = 0
     epochs: int = 0
+    budget_minutes: float = 0.0
+    keep_every: int = 0
+    image_score: str = "max"
     lr: float = 1e-4
     schedule: str = "constant"
     seed: int = 0
@@ -64,8 +74,15 @@ class TrainOptions:
             raise UserError(f"batch {self.batch}: half of it is normal, so give an even number")
         if self.resolution < 16:
             raise UserError(f"resolution {self.resolution}: at least 16 is needed")
-        if self.steps < 0 or self.epochs < 0 or not (self.steps or self.epochs):
-            raise UserError("give --steps or --epochs of at least 1")
+        if self.steps < 0 or self.epochs < 0 or self.budget_minutes < 0:
+            raise UserError("steps, epochs and budget must not be below 0")
+        if bool(self.steps or self.epochs) == bool(self.budget_minutes):
+            raise UserError("give --steps, --epochs or --budget, above 0")
+        if self.keep_every < 0 or self.keep_every % LOOK:
+            raise UserError(f"keep_every {self.keep_every} is no multiple of {LOOK}")
+        if self.image_score not in IMAGE_SCORES:
+            known = ", ".join(IMAGE_SCORES)
+            raise UserError(f"image_score {self.image_score!r} is not one of {known}")
         if not 0 < self.lr < 1:
             raise UserError(f"lr {self.lr} is not in (0, 1)")
         if not 0 <= self.holdout < 0.9:
@@ -84,12 +101,15 @@ class TrainOptions:
         return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
     def total_steps(self, images: int) -> int:
-        """Returns the number of optimiser steps for a category with so many training images."""
-        return self.steps or self.epochs * -(-images // self.batch)
+        """Returns the number of optimiser steps for a category with so many training images.
+
+        A budget knows it once the training's speed is measured; until then the least stands.
+        """
+        return self.steps or self.epochs * -(-images // self.batch) or LOOK
 
 
-# How often to save and how much to keep in memory change nothing in what is computed.
-HARMLESS = ("checkpoint_seconds", "cache_gib")
+# How often to save or keep and how much to keep in memory change nothing in what is computed.
+HARMLESS = ("checkpoint_seconds", "cache_gib", "keep_every")
 
 
 def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOptions:
@@ -98,8 +118,8 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
 
     values = read_recipe(recipe, "detector")
     # The budget is one thing under two names: what the command line gives replaces the recipe's.
-    if given.get("steps") or given.get("epochs"):
-        values = {k: v for k, v in values.items() if k not in {"steps", "epochs"}}
+    if any(given.get(name) for name in BUDGETS):
+        values = {k: v for k, v in values.items() if k not in BUDGETS}
     own: dict[str, Any] = {"recipe": recipe}
     inner: dict[str, Any] = {}
     methods: dict[str, dict[str, Any]] = {}

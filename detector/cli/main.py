@@ -78,6 +78,8 @@ def group() -> None:
 @click.option("--batch", type=int, help="Images a step, half of them normal.")
 @click.option("--steps", type=int, help="Optimiser steps.")
 @click.option("--epochs", type=int, help="Passes over the normal images, instead of --steps.")
+@click.option("--budget", type=float, metavar="MINUTES", help="As many steps as fit into them.")
+@click.option("--keep-every", type=int, help="Keep the weights after every so many steps too.")
 @click.option("--lr", type=float, help="Adam's learning rate.")
 @click.option("--seed", type=int, help="Everything random follows from it.")
 @click.option("--precision", help="auto, fp32, bf16 or fp16.")
@@ -123,6 +125,8 @@ def train(
     asked = {k: v for k, v in given.items() if v is not None and v is not False}
     if "textures" in asked:
         asked["dtd.textures"] = asked.pop("textures")
+    if "budget" in asked:
+        asked["budget_minutes"] = asked.pop("budget")
     asked |= parse_settings(settings)
     name = str(asked.get("model", read_recipe(recipe, "detector").get("model", "realnet")))
     plugin = load(models, name)
@@ -211,6 +215,7 @@ def train(
     show_default=True,
     help="Of the networks; a faster one is named in the protocol.",
 )
+@click.option("--step", type=int, help="A step that training kept (`train --keep-every`).")
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the score folders as JSON on stdout.")
 def score(
@@ -219,6 +224,7 @@ def score(
     category: str,
     device: str,
     precision: str,
+    step: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -228,16 +234,16 @@ def score(
     if not run.is_dir():
         raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
     categories = open_dataset(data).select(category)
-    from detector.inference.score import FOLDER, model_folder
+    from detector.inference.score import FOLDER, kept_folder, model_folder
     from detector.inference.score import score as run_scoring
     from detector.training.run_folder import folder_of
 
-    for one in categories:
-        model_folder(run, one)
+    sources = [model_folder(run, one) for one in categories]
+    kept = [None if step is None else kept_folder(source, step) for source in sources]
     summary = []
-    for one in categories:
-        fresh = run_scoring(run, one, device, force=force, precision=precision)
-        folder = folder_of(run, one) / FOLDER
+    for one, of_step in zip(categories, kept, strict=True):
+        fresh = run_scoring(run, one, device, force=force, precision=precision, step=step)
+        folder = (of_step or folder_of(run, one)) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         print(f"{one.key}: {state}", file=sys.stderr)
         summary.append({"category": one.key, "scores": str(folder), "fresh": fresh})
@@ -253,10 +259,9 @@ def score(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option(
     "--image-score",
-    type=click.Choice(["max", "avgpool16_max"]),
-    default="max",
-    show_default=True,
-    help="An image's score: the map's maximum, or that of its 16 x 16 window means.",
+    type=click.Choice(["max", "avgpool16_max", "top1_mean"]),
+    help="An image's score: the map's maximum, that of its 16 x 16 window means, or the mean of"
+    " its highest hundredth.  [default: the recipe's]",
 )
 @click.option(
     "--false-alarms",
@@ -272,7 +277,7 @@ def predict(
     images: Path,
     model: Path,
     out: Path,
-    image_score: str,
+    image_score: str | None,
     false_alarms: float,
     steps: bool,
     device: str,
@@ -283,7 +288,7 @@ def predict(
     from detector.inference.predict import predict as run_prediction
 
     options = PredictOptions(
-        image_score=image_score, false_alarms=false_alarms, device=device, steps=steps
+        image_score=image_score or "", false_alarms=false_alarms, device=device, steps=steps
     )
     summary = run_prediction(images, model, out, options)
     if as_json:

@@ -79,14 +79,26 @@ class Bank(nn.Module):
         meet their own members.
         """
         batch, channels, height, width = x_BCHW.shape
-        rows = x_BCHW.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        lengths = self.members.square().sum(1)
-        near = -2.0 * (rows @ self.members.T.to(rows.dtype)).float() + lengths
-        if own_B is not None:
-            same = own_B[:, None] == self.images
-            near = near.masked_fill(same[:, None, :], math.inf)
-        found = functional.embedding(near.argmin(2), self.members)
-        apart = (rows.float() - found).square().mean(2).sqrt()
+        rows = x_BCHW.permute(0, 2, 3, 1).reshape(batch, height * width, channels).float()
+        if torch.compiler.is_exporting():  # which has no loop over an unknown number of images
+            products = rows @ self.members.T
+            index = (self.members.square().sum(1) - 2 * products).argmin(2)
+        else:
+            index = self._nearest(rows, own_B)
+        found = functional.embedding(index, self.members)
+        apart = (rows - found).square().mean(2).sqrt()
         shape = (batch, height, width)
         restored = found.reshape(*shape, channels).permute(0, 3, 1, 2)
         return restored, apart.reshape(batch, 1, height, width)
+
+    def _nearest(self, rows_BNC: Tensor, own_B: Tensor | None) -> Tensor:
+        """Returns the indices of the nearest members (B, N), image by image to save memory."""
+        lengths = self.members.square().sum(1)
+        index = []
+        with torch.autocast(rows_BNC.device.type, enabled=False):
+            for i, rows in enumerate(rows_BNC):
+                bound = lengths
+                if own_B is not None:
+                    bound = lengths.masked_fill(self.images == own_B[i], math.inf)
+                index.append(torch.addmm(bound, rows, self.members.T, alpha=-2).argmin(1))
+        return torch.stack(index)

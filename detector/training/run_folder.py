@@ -4,6 +4,7 @@ RUN/<dataset>/<category>/options.json             what was asked, from which inp
 RUN/<dataset>/<category>/state/                   the last periodic state, while training
 RUN/<dataset>/<category>/checkpoint.safetensors   the trained network, backbone included
 RUN/<dataset>/<category>/checkpoint.json          its facts, written last: training is done
+RUN/<dataset>/<category>/kept/step-<step>/        checkpoints of steps in between (--keep-every)
 RUN/<dataset>/<category>/scores/                  the score file of the test images
 """
 
@@ -32,6 +33,7 @@ OPTIONS = "options.json"
 DOCUMENT = "checkpoint.json"
 WEIGHTS = "checkpoint.safetensors"
 STATE = "state"
+KEPT = "kept"
 SCHEMA = 1
 
 
@@ -163,8 +165,20 @@ def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     ]
 
 
+def grows(recorded: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Returns whether a run is asked for more steps than it was, and for nothing else."""
+    old, new = recorded["options"], asked["options"]
+    if not old.get("steps") or not new["steps"] > old["steps"] or new["protocol"] != "last":
+        return False
+    longer = {**recorded, "options": {**old, "steps": new["steps"]}}
+    return not differences(longer, asked)
+
+
 def check_claim(folder: Path, document: dict[str, Any]) -> str:
-    """Returns "new", "unfinished" or "finished"; UserError where another run owns the folder."""
+    """Returns "new", "unfinished", "growing" (the same run with more steps) or "finished".
+
+    UserError where another run owns the folder.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output {folder} is a file: give a folder")
     recorded = folder / OPTIONS
@@ -177,6 +191,8 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
             )
         return "new"
     found = differences(read_json(recorded), document)
+    if found and grows(read_json(recorded), document):
+        return "growing"
     if found:
         raise UserError(
             f"{folder} belongs to a run with other options: {'; '.join(found)}. Give the same"
@@ -187,7 +203,10 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
 
 @contextmanager
 def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
-    """Holds the folder for one process and records what is asked; the system frees dead holds."""
+    """Holds the folder for one process and records what is asked; the system frees dead holds.
+
+    A finished training that is to grow becomes an unfinished one first.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -201,6 +220,7 @@ def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             if leftover.is_file():
                 leftover.unlink()
-        if not (folder / OPTIONS).is_file():
+        if not (folder / OPTIONS).is_file() or grows(read_json(folder / OPTIONS), document):
+            (folder / DOCUMENT).unlink(missing_ok=True)
             write_json(folder / OPTIONS, document)
         yield
