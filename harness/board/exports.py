@@ -196,9 +196,11 @@ def as_document(sections: list[Section]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(sections: list[Section], form: str) -> str:
-    """Returns the board in one of FORMATS."""
+def render(sections: list[Section], form: str, *, wide: bool = False) -> str:
+    """Returns the board in one of FORMATS; `wide` is for the terminal's table alone."""
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    known = {"table": as_text, "csv": as_csv, "md": as_markdown, "latex": as_latex}
+    if form == "table":
+        return as_text(sections, wide=wide)
+    known = {"csv": as_csv, "md": as_markdown, "latex": as_latex}
     return known[form](sections)

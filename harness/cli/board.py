@@ -33,6 +33,7 @@ Example:
     help="What to print.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--wide", is_flag=True, help="All columns, beyond a terminal's 120 characters.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path),
@@ -69,6 +70,7 @@ def leaderboard(
     results: tuple[Path, ...],
     form: str,
     as_json: bool,
+    wide: bool,
     html: Path | None,
     sheets: tuple[Path, ...],
     title: str,
@@ -97,4 +99,4 @@ def leaderboard(
 
         report.write(html, sections, sheets, title)
         tell(f"page: {html}")
-    print(exports.render(sections, "json" if as_json else form), end="")
+    print(exports.render(sections, "json" if as_json else form, wide=wide), end="")
