@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from detector.training.progress import counted
 from detector.training.selection import calibration, check, looker
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import read_image
 from sia_gen.core.plugins import load as load_plugin
 
 
@@ -73,7 +75,7 @@ def training_set(
             normal = normals.stack(batch.normal)
             yield to_tensor(batch.images, device), to_tensor(normal, device), mask
 
-    return TrainingSet(normal=_Repeated(images), pairs=_Repeated(pairs))
+    return TrainingSet(images=len(normals), normal=_Repeated(images), pairs=_Repeated(pairs))
 
 
 def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def _finished(
     held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
     seen = tuple(p for used, _ in splits for p in used)
     kind, paths = ("held-out", held) if held else ("training", seen)
+    model.eval()
+    model.calibrate(_Repeated(lambda: _read(paths, options.resolution, device, not held)))
     judge = copy.deepcopy(model).inference_form()
     scores = score_images(judge, paths, options.resolution, device)
     return facts | {
@@ -147,6 +151,17 @@ def _finished(
         "code": document["code"],
         "reference": {"images": kind, **scores},
     }
+
+
+def _read(
+    paths: tuple[Path, ...], resolution: int, device: torch.device, trained_on: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yields images in batches, with their indices where they were trained on."""
+    for start in range(0, len(paths), PASS):
+        part = paths[start : start + PASS]
+        images = to_tensor(np.stack([read_image(p, resolution) for p in part]), device)
+        index = torch.arange(start, start + len(part), device=device)
+        yield images, index if trained_on else None
 
 
 def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
@@ -196,7 +211,8 @@ def _fit(
         count = int(options.options.get("afs_batches", 0))
         shown = accelerator.is_main_process
         looked = training_set(batches, count, device, shown=shown)
-        loop.facts |= model.prepare(looked, options.seed)
+        with accelerator.autocast():
+            loop.facts |= model.prepare(looked, options.seed)
         loop.facts["backbone_state_sha256"] = model.backbone.state_sha256()
     else:
         loop.resume(*state)
