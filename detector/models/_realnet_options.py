@@ -25,10 +25,11 @@ class Options:
     kept features by their standard deviation over normal images, so that Eq. 5 weighs the channels
     alike: some backbones (MobileNetV2) have linear features of very unlike scales.
 
-    Beyond the paper: `discriminator` light is a smaller one for short trainings; `bank` members of a memory of normal features are a second witness. With
-    `reconstruction` bank their nearest one is what is restored, without a network; `sees_bank`
-    shows the distance to it to the discriminator; `bank_weight` adds it to the discriminator's
-    logit, each in its own deviations over normal images.
+    Beyond the paper: `discriminator` light is a smaller one for short trainings. `bank` members of
+    a memory of normal features are a second witness: with `reconstruction` bank their nearest one
+    is what is restored, without a network; `sees_bank` shows the distance to it to the
+    discriminator; `bank_weight` adds it to the discriminator's logit, each in its own deviations
+    over normal images.
     """
 
     backbone: str = "wide_resnet50_2"

@@ -1,7 +1,6 @@
 """A memory of normal features: the nearest one restores a feature, its distance is evidence.
 
-The memory is a greedy coreset (k-centre) of all normal features, as in PatchCore (Roth et al.
-2022): each next member is the feature that lies farthest from those chosen so far.
+The memory is a greedy coreset of normal features, as in PatchCore (Roth et al. 2022).
 """
 
 from __future__ import annotations
@@ -11,54 +10,6 @@ import math
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
-
-CANDIDATES = 2048  # farthest features among which members are chosen before all are looked at
-ROWS = 1 << 15  # features compared at a time
-
-
-def squared_distances(x_NC: Tensor, y_MC: Tensor) -> Tensor:
-    """Returns squared Euclidean distances (N, M), by one matrix product; never below 0."""
-    products = x_NC @ y_MC.T
-    lengths = x_NC.square().sum(1, keepdim=True) + y_MC.square().sum(1)
-    return torch.addcmul(lengths, products, products.new_tensor(-2.0)).clamp_min_(0)
-
-
-def greedy_coreset(x_NC: Tensor, count: int, candidates: int = CANDIDATES) -> Tensor:
-    """Returns the indices of a greedy k-centre coreset in the order of choice, int64 (count,).
-
-    The first member is the feature nearest to the mean. Choosing one member at a time needs a pass
-    over all features for each. Here several are chosen between two passes: distances to the nearest
-    member only shrink, so a candidate that is still farther than every feature outside the
-    candidates was, is the farthest of all. The result is that of the plain way, up to rounding.
-    """
-    total = len(x_NC)
-    count = min(count, total)
-    first = int((x_NC - x_NC.mean(0)).square().sum(1).argmin())
-    chosen = [first]
-    nearest = _to_members(x_NC, x_NC[first : first + 1])
-    while len(chosen) < count:
-        values, index = nearest.topk(min(candidates + 1, total))
-        outside = float(values[-1]) if len(values) > candidates else -1.0
-        index, local = index[:candidates], values[:candidates].clone()
-        among = squared_distances(x_NC[index], x_NC[index])
-        fresh: list[int] = []
-        while len(chosen) + len(fresh) < count:
-            place = int(local.argmax())
-            if fresh and not float(local[place]) > outside:
-                break
-            fresh.append(place)
-            local = torch.minimum(local, among[place])
-            local[place] = -1.0
-        members = index[fresh]
-        nearest = torch.minimum(nearest, _to_members(x_NC, x_NC[members]))
-        nearest[members] = -1.0
-        chosen += members.tolist()
-    return torch.tensor(chosen)
-
-
-def _to_members(x_NC: Tensor, members_KC: Tensor) -> Tensor:
-    parts = [squared_distances(part, members_KC).amin(1) for part in x_NC.split(ROWS)]
-    return torch.cat(parts)
 
 
 class Bank(nn.Module):

@@ -9,7 +9,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from detector.nets import afs
-from detector.nets.bank import Bank, greedy_coreset
+from detector.nets.bank import Bank
+from sia_gen.core.coreset import greedy_coreset
 from sia_gen.core.seeds import derive_seed
 
 POOL = 60_000  # normal features from which a memory's members are chosen
@@ -87,8 +88,8 @@ def fill(
             rows.append(x.flatten(1)[:, places].T)
             own.append(torch.full((len(places),), number))
             number += 1
-    pool, image = torch.cat(rows), torch.cat(own)
-    chosen = greedy_coreset(pool, len(bank.members))
+    pool, image = torch.cat(rows).cpu(), torch.cat(own)
+    chosen = torch.from_numpy(greedy_coreset(pool.numpy(), len(bank.members)))
     # Fewer features than members: they stand there several times.
     repeated = chosen[torch.arange(len(bank.members)) % len(chosen)]
     bank.members.copy_(pool[repeated])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from detector import checkpoint, scorefile
 from detector.data.task import single
@@ -17,7 +16,7 @@ from detector.inference.export import export
 from detector.inference.score import score
 from detector.models import realnet
 from detector.models.realnet import RealNet
-from detector.nets.bank import Bank, greedy_coreset
+from detector.nets.bank import Bank
 from detector.options import TrainOptions
 from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
@@ -29,25 +28,6 @@ Make = Callable[..., TrainOptions]
 MEMORY: dict[str, Any] = {"reconstruction": "bank", "bank": 200, "bank_weight": 1.0,
                           "sees_bank": True, "discriminator": "light",
                           "image_score": "top1_mean"}  # fmt: skip
-
-
-def plain_coreset(x_NC: Tensor, count: int) -> list[int]:
-    """The definition: one member at a time, each the farthest from those before."""
-    chosen = [int((x_NC - x_NC.mean(0)).square().sum(1).argmin())]
-    nearest = (x_NC - x_NC[chosen[0]]).square().sum(1)
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, (x_NC - x_NC[chosen[-1]]).square().sum(1))
-    return chosen
-
-
-@pytest.mark.parametrize("candidates", [1, 7, 64, 5000])
-def test_several_members_a_pass_are_those_of_the_definition(candidates: int) -> None:
-    x = torch.randn(800, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    x[100:150] = x[0]  # copies must not be chosen before all else is covered
-    found = greedy_coreset(x, 90, candidates)
-    assert found.tolist() == plain_coreset(x, 90)
-    assert greedy_coreset(x[:5], 90, candidates).sort().values.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_nearest_members_are_found_and_an_images_own_are_left_out() -> None:
