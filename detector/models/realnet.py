@@ -291,13 +291,19 @@ class RealNet(Detector):
         losses = preparation.select(
             reductions, self.layers, training.pairs, self.options.reduction, seed
         )
-        if self.options.standardise:
-            preparation.standardise(reductions, self.layers, training.normal)
-        found: dict[str, Any] = {"afs_losses": losses}
-        if self.bank is not None:
-            found["bank"] = preparation.fill(
-                self.bank, self.features, training.normal, training.images, seed
+        draw = preparation.Draw(training.images, seed) if self.options.bank else None
+        if self.options.standardise or draw is not None:
+            preparation.survey(
+                reductions,
+                self.layers,
+                training.normal,
+                standardise=self.options.standardise,
+                draw=draw,
             )
+        found: dict[str, Any] = {"afs_losses": losses}
+        if self.bank is not None and draw is not None:
+            scales = torch.cat([reduction.scale for reduction in reductions])
+            found["bank"] = draw.fill(self.bank, scales)
         return found
 
 

@@ -44,12 +44,12 @@ class Bank(nn.Module):
 
     def _nearest(self, rows_BNC: Tensor, own_B: Tensor | None) -> Tensor:
         """Returns the indices of the nearest members (B, N), image by image to save memory."""
-        lengths = self.members.square().sum(1)
+        lengths, members = self.members.square().sum(1), self.members.T.contiguous()
         index = []
         with torch.autocast(rows_BNC.device.type, enabled=False):
             for i, rows in enumerate(rows_BNC):
                 bound = lengths
                 if own_B is not None:
                     bound = lengths.masked_fill(self.images == own_B[i], math.inf)
-                index.append(torch.addmm(bound, rows, self.members.T, alpha=-2).argmin(1))
+                index.append(torch.addmm(bound, rows, members, alpha=-2).min(1).indices)
         return torch.stack(index)

@@ -48,21 +48,6 @@ def select(
     return [total.tolist() for total in totals]
 
 
-def standardise(
-    reductions: Sequence[afs.Reduction], layers: Layers, normal: Iterable[Tensor]
-) -> None:
-    """Divides each kept channel by its standard deviation over normal images."""
-    sums = [torch.zeros(3, layer.keep, dtype=torch.float64) for layer in reductions]
-    for images in normal:
-        for total, layer, x in zip(sums, reductions, layers(images), strict=True):
-            kept = layer(x).double().cpu()
-            count = torch.full((kept.shape[1],), kept.numel() / kept.shape[1])
-            total += torch.stack([count, kept.sum((0, 2, 3)), kept.square().sum((0, 2, 3))])
-    for (count, total, squares), layer in zip(sums, reductions, strict=True):
-        variance = squares / count - (total / count).square()
-        layer.scale.copy_(1 / variance.clamp_min(1e-6).sqrt())
-
-
 def joined(features: list[Tensor]) -> Tensor:
     """Returns features of several resolutions as one, at the finest: (B, C, H, W), float32."""
     size = max(tuple(x.shape[-2:]) for x in features)
@@ -75,23 +60,51 @@ def joined(features: list[Tensor]) -> Tensor:
     return torch.cat(same, dim=1)
 
 
-def fill(
-    bank: Bank, features: Layers, normal: Iterable[Tensor], images: int, seed: int
-) -> dict[str, int]:
-    """Chooses a memory's members among features drawn from all normal images; returns counts."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "bank"))
-    each = max(1, POOL // images)
-    rows, own, number = [], [], 0
-    for batch in normal:
-        for x in joined(features(batch)):
-            places = torch.randperm(x[0].numel(), generator=generator)[:each].to(x.device)
-            rows.append(x.flatten(1)[:, places].T)
-            own.append(torch.full((len(places),), number))
-            number += 1
-    pool, image = torch.cat(rows).cpu(), torch.cat(own)
-    chosen = torch.from_numpy(greedy_coreset(pool.numpy(), len(bank.members)))
-    # Fewer features than members: they stand there several times.
-    repeated = chosen[torch.arange(len(bank.members)) % len(chosen)]
-    bank.members.copy_(pool[repeated])
-    bank.images.copy_(image[repeated])
-    return {"pool": len(pool), "members": len(chosen)}
+class Draw:
+    """Features drawn at random places of normal images, alike many of each, with their images."""
+
+    def __init__(self, images: int, seed: int) -> None:
+        self._each = max(1, POOL // images)
+        self._generator = torch.Generator().manual_seed(derive_seed(seed, "bank"))
+        self._rows: list[Tensor] = []
+
+    def add(self, features: list[Tensor]) -> None:
+        """Draws from the next images' features."""
+        for x in joined(features):
+            places = torch.randperm(x[0].numel(), generator=self._generator)[: self._each]
+            self._rows.append(x.flatten(1)[:, places.to(x.device)].T.cpu())
+
+    def fill(self, bank: Bank, scales_C: Tensor) -> dict[str, int]:
+        """Chooses a memory's members among what was drawn; returns how many of how many."""
+        pool = torch.cat(self._rows) * scales_C.cpu()
+        own = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(self._rows)])
+        chosen = torch.from_numpy(greedy_coreset(pool.numpy(), len(bank.members)))
+        # Fewer features than members: they stand there several times.
+        repeated = chosen[torch.arange(len(bank.members)) % len(chosen)]
+        bank.members.copy_(pool[repeated])
+        bank.images.copy_(own[repeated])
+        return {"pool": len(pool), "members": len(chosen)}
+
+
+def survey(
+    reductions: Sequence[afs.Reduction],
+    layers: Layers,
+    normal: Iterable[Tensor],
+    *,
+    standardise: bool,
+    draw: Draw | None,
+) -> None:
+    """Looks once at all normal images: draws features as they are kept, and then, to standardise,
+    divides each kept channel by its standard deviation."""
+    sums = [torch.zeros(3, layer.keep, dtype=torch.float64) for layer in reductions]
+    for images in normal:
+        kept = [layer(x) for layer, x in zip(reductions, layers(images), strict=True)]
+        if draw is not None:
+            draw.add(kept)
+        for total, x in zip(sums, (x.double().cpu() for x in kept), strict=True):
+            count = torch.full((x.shape[1],), x.numel() / x.shape[1])
+            total += torch.stack([count, x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+    if standardise:
+        for (count, total, squares), layer in zip(sums, reductions, strict=True):
+            variance = squares / count - (total / count).square()
+            layer.scale.copy_(1 / variance.clamp_min(1e-6).sqrt())
