@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from detector.nets import afs, rrs
 from detector.nets.backbone import BackboneOptions
@@ -99,3 +100,19 @@ class Options:
             mean=self.mean,
             std=self.std,
         )
+
+
+def describe(options: Options) -> dict[str, Any]:
+    """Returns what a row of results must name: the parts that the paper's ablations change."""
+    return {
+        "layers": list(options.layers),
+        "channels": list(options.channels),
+        "reduction": options.reduction,
+        "rrs": options.rrs,
+        "rrs_ratio": round(options.rrs_ratio, 6),
+        "architecture": options.architecture,
+        "reconstruction": options.reconstruction,
+        **({"discriminator": options.discriminator} if options.discriminator != "paper" else {}),
+        **({"bank": options.bank, "sees_bank": options.sees_bank} if options.bank else {}),
+        **({"bank_weight": options.bank_weight} if options.bank_weight else {}),
+    }

@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from detector.model import Detector, Inputs, Stage, TrainingSet
-from detector.models._realnet_options import BANK, Options
+from detector.models._realnet_options import BANK, Options, describe
 from detector.nets import afs, preparation, rrs
 from detector.nets import backbone as backbones
 from detector.nets import discriminator as discriminators
@@ -27,6 +27,8 @@ from sia_gen.core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from detector.options import TrainOptions
+
+__all__ = ["PAIRS", "Options", "RealNet", "build", "describe", "restore"]
 
 PAIRS = True
 SHOWN = 6  # residual maps of each kind in a picture
@@ -345,19 +347,3 @@ def _assembled(backbone: Backbone, options: Options, seed: int) -> RealNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "realnet"))
         return RealNet(backbone, options)
-
-
-def describe(options: Options) -> dict[str, Any]:
-    """Returns what a row of results must name: the parts that the paper's ablations change."""
-    return {
-        "layers": list(options.layers),
-        "channels": list(options.channels),
-        "reduction": options.reduction,
-        "rrs": options.rrs,
-        "rrs_ratio": round(options.rrs_ratio, 6),
-        "architecture": options.architecture,
-        "reconstruction": options.reconstruction,
-        **({"discriminator": options.discriminator} if options.discriminator != "paper" else {}),
-        **({"bank": options.bank, "sees_bank": options.sees_bank} if options.bank else {}),
-        **({"bank_weight": options.bank_weight} if options.bank_weight else {}),
-    }
