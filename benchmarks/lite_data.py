@@ -1,12 +1,17 @@
-"""Development categories for `realnet-lite`: nothing of them is ever reported.
+"""Categories for `realnet-lite`: four for its development, never reported, and DeepPCB's boards.
 
     python benchmarks/lite_data.py --out dev [--dtd DTD --tiles MAGNETIC_TILE]
+    python benchmarks/lite_data.py --out boards --deeppcb DEEPPCB/pairs
 
 Four categories in MVTec-AD's layout, 256 x 256 pixels, all images made or cut out here: `nuts`
 (rendered hexagonal nuts, any orientation and light), `grain` and `weave` (crops of DTD photographs,
 scikit-image's photographs of surfaces where no DTD is given) and `tiles` (normal *training* images
 of the magnetic tiles; no test image is opened). Their defects are drawn by none of the methods that
 train a detector: scratches, spots, stains, dents (warps) and smears, many of them faint.
+
+`boards` is a category to report: crops of 256 pixels out of DeepPCB's images of 640. Every second
+board is for training, by crops of its template alone; of the others come normal crops (template)
+and anomalous ones (defective image), whose masks are where the two differ inside DeepPCB's boxes.
 """
 
 from __future__ import annotations
@@ -163,18 +168,65 @@ def write(
         write_bytes(path, encode_png(drawn, level=1))
 
 
+def boards(root: Path, pairs: Path, train: int, normal: int, defects: int) -> None:
+    """Writes the category of circuit boards."""
+    names = sorted(path.stem for path in pairs.glob("*.txt"))
+    sides = {"train": names[::2], "test": names[1::2]}
+
+    def crop(rng: np.random.Generator) -> tuple[slice, slice]:
+        top, left = rng.integers(0, 640 - SIDE + 1, 2)
+        return slice(top, top + SIDE), slice(left, left + SIDE)
+
+    for part, side, count in (("train/good", "train", train), ("test/good", "test", normal)):
+        for i in range(count):
+            name = sides[side][i % len(sides[side])]
+            template = read_image(pairs / f"{name}_temp.jpg")
+            image = template[crop(generator("boards", part, i))]
+            write_bytes(root / part / f"{i:03}.png", encode_png(image, level=1))
+    made, tries = 0, 0
+    while made < defects:
+        name, rng = sides["test"][tries % len(sides["test"])], generator("boards", "defect", tries)
+        tries += 1
+        template, image = (read_image(pairs / f"{name}_{k}.jpg") for k in ("temp", "test"))
+        boxed = np.zeros(image.shape[:2], dtype=np.bool_)
+        for line in (pairs / f"{name}.txt").read_text().splitlines():
+            left, top, right, bottom = map(int, line.split()[:4])
+            boxed[top:bottom, left:right] = True
+        differs = np.abs(image.astype(int) - template).max(axis=2) > 60
+        where = crop(rng)
+        mask = (ndimage.binary_closing(differs, iterations=2) & boxed)[where]
+        if mask.sum() < 20:
+            continue
+        cut = np.ascontiguousarray(image[where])
+        drawn = (mask * np.uint8(255))[..., None].repeat(3, axis=2)
+        write_bytes(root / "test" / "defect" / f"{made:03}.png", encode_png(cut, level=1))
+        path = root / "ground_truth" / "defect" / f"{made:03}_mask.png"
+        write_bytes(path, encode_png(drawn, level=1))
+        made += 1
+
+
 @click.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--dtd", type=click.Path(path_type=Path), help="DTD's images, for grain and weave.")
 @click.option("--tiles", type=click.Path(path_type=Path), help="Category folder of the tiles.")
+@click.option("--deeppcb", type=click.Path(path_type=Path), help="Only boards, of its pairs.")
 @click.option("--train", default=200, show_default=True, help="Normal training images.")
 @click.option("--normal", default=50, show_default=True, help="Normal test images.")
 @click.option("--defects", default=80, show_default=True, help="Images with a drawn defect.")
 def main(
-    out: Path, dtd: Path | None, tiles: Path | None, train: int, normal: int, defects: int
+    out: Path,
+    dtd: Path | None,
+    tiles: Path | None,
+    deeppcb: Path | None,
+    train: int,
+    normal: int,
+    defects: int,
 ) -> None:
-    """Writes the development categories below OUT."""
+    """Writes the development categories below OUT, or the boards alone."""
     counts = (train, normal, defects)
+    if deeppcb is not None:
+        boards(out / "boards", deeppcb, *counts)
+        return
     everywhere = np.ones((SIDE, SIDE), dtype=np.bool_)
     write(out / "nuts", nut, *counts)
     if dtd is not None:
