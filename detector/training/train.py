@@ -34,6 +34,7 @@ from sia_gen.core import memory
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.plugins import load as load_plugin
+from sia_gen.core.signals import StopFlag
 
 
 def accelerator_for(device: str, precision: str) -> Any:
@@ -78,11 +79,18 @@ def training_set(
     return TrainingSet(images=len(normals), normal=_Repeated(images), pairs=_Repeated(pairs))
 
 
-def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dict[str, Any]:
+def train(
+    options: TrainOptions,
+    task: Task,
+    run: Path,
+    accelerator: Any,
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
     """Trains one detector to its last step and returns the facts of its checkpoint.
 
     A finished one is read back, or goes on where more steps are asked of it; one that was killed
-    goes on where its last state stands.
+    goes on where its last state stands. Where `stop` is set meanwhile, the state is saved and
+    StoppedTrainingError raised.
     """
     folder = runfolder.folder_of(run, task)
     check(options, task)
@@ -115,7 +123,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     def keep(trained: Detector, facts: dict[str, Any]) -> None:
         publish(trained, facts, folder / runfolder.KEPT / f"step-{facts['step']:08}")
 
-    arguments = (options, task, splits, folder, model, state, accelerator, keep)
+    arguments = (options, task, splits, folder, model, state, accelerator, stop, keep)
     if accelerator.is_main_process:
         with runfolder.claimed(folder, document):
             publish(model, _fit(*arguments))
@@ -188,13 +196,14 @@ def _fit(
     model: Detector,
     state: tuple[dict[str, Any], dict[str, Any]] | None,
     accelerator: Any,
+    stop: StopFlag | None,
     keep: Callable[[Detector, dict[str, Any]], None],
 ) -> dict[str, Any]:
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
-    batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
+    batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
@@ -203,7 +212,7 @@ def _fit(
     def keep_step(trained: Detector, so_far: dict[str, Any]) -> None:
         keep(trained, _measured(dict(so_far), options, parameters, device))
 
-    loop = Loop(options, task.key, batches, model, folder, accelerator, look, keep_step)
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop, keep_step)
     parameters = loop.parameters
     if state is None:
         loop.facts["backbone"] = model.backbone.label
@@ -226,7 +235,9 @@ def _measured(
     """Returns the facts of a training so far with what it took."""
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
     return facts | {
-        "pairs_per_second": round(facts["step"] * options.batch / max(facts["seconds"], 1e-9), 2),
+        "pairs_per_second": round(
+            facts["step"] * options.batch_size / max(facts["seconds"], 1e-9), 2
+        ),
         # Of the sitting that finished.
         "peak_memory_mib": int(on_gpu or memory.peak()["host"] / 2**20),
         "parameters": parameters,
