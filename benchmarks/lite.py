@@ -7,9 +7,10 @@
     python benchmarks/lite.py --out runs/lite --table
 
 A cell is one training of one category with one seed; the same command goes on where it was stopped.
-Of each the discriminator's logit and the distance to the memory are computed once for all test
-images, and summed with several weights: a cell's JSON holds, for each weight and kept step, image
-AUROC by three rules, pixel AUROC, pixel AP and PRO up to 0.3, with the seconds that training took.
+Of each the discriminator's logit, the distance to the memory and the residual of the whole image
+are computed once for all test images, and summed in several ways: a cell's JSON holds, for each sum
+and kept step, image AUROC by three rules, pixel AUROC, pixel AP and PRO up to 0.3, with the seconds
+that training took.
 """
 
 from __future__ import annotations
@@ -42,24 +43,28 @@ ROWS: dict[str, tuple[str, ...]] = {
     "unet": (
         "--layers", "2,3,4", "--channels", "40,64,64", "--set", "reconstruction=unet",
         "--set", "unet_blocks=1", "--set", "discriminator=paper", "--set", "rrs=max&avg",
-        "--set", "sees_bank=false", "--set", "afs_batches=16", "--lr", "1e-3",
+        "--set", "sees_bank=false", "--set", "afs_batches=16", "--learning-rate", "1e-3",
     ),
 }  # fmt: skip
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 1e6)  # of the distance; the first is the discriminator alone
+# Weights of discriminator, memory and whole image.
+SUMS: dict[str, tuple[float, ...]] = {
+    "discriminator": (1, 0, 0), "memory": (0, 1, 0), "whole": (0, 0, 1), "1 + 1": (1, 1, 0),
+    "memory + whole": (0, 1, 1), "1 + 1 + 1": (1, 1, 1), "1 + 1 + 2": (1, 1, 2),
+    "1 + 1 + 4": (1, 1, 4), "2 + 1 + 2": (2, 1, 2),
+}  # fmt: skip
 FIGURES = (*scorefile.IMAGE_SCORES, "pixel_auroc", "pixel_ap", "pro")
 
 
 @torch.no_grad()
-def evidence(model: RealNet, category: Category, size: int) -> list[np.ndarray[Any, Any]]:
-    """Returns logits and distances of all test images in their deviations, each (N, H, W)."""
-    found: list[list[torch.Tensor]] = [[], []]
+def evidence(model: RealNet, category: Category, size: int) -> np.ndarray[Any, Any]:
+    """Returns each kind of evidence of all test images in its deviations, (E, N, H, W)."""
+    found: list[torch.Tensor] = []
     for start in range(0, len(category.test), 16):
         part = [read_image(e.path, size) for e in category.test[start : start + 16]]
         images = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float().div(255)
-        pieces = zip(found, model.evidence(images), model.levels, strict=True)
-        for held, value, (mean, deviation) in pieces:
-            held.append((value - mean) / deviation)
-    return [torch.cat(held).numpy() for held in found]
+        mean, deviation = model.levels[:, :, None, None, None].unbind(1)
+        found.append((model.evidence(images) - mean) / deviation)
+    return torch.cat(found, dim=1).numpy()
 
 
 def figures(maps_NHW: np.ndarray[Any, Any], category: Category) -> dict[str, float]:
@@ -80,17 +85,22 @@ def figures(maps_NHW: np.ndarray[Any, Any], category: Category) -> dict[str, flo
 
 
 def measure(folder: Path, category: Category) -> dict[str, Any]:
-    """Returns a checkpoint's figures for each weight of the distance."""
+    """Returns a checkpoint's figures for each sum that its evidence allows."""
     trained = checkpoint.load(folder, torch.device("cpu"), fast=True)
     if not isinstance(trained.model, RealNet):
         raise TypeError(f"{folder} holds no RealNet")
-    logit, distance = evidence(trained.model, category, trained.options.resolution)
+    seen = evidence(trained.model, category, trained.options.resolution)
+    sums = {
+        name: np.tensordot(np.float32(weights[: len(seen)]), seen, 1)
+        for name, weights in SUMS.items()
+        if not any(weights[len(seen) :])
+    }
     return {
         "step": trained.facts["step"],
         "seconds": trained.facts["seconds"],
         "cpu_seconds": trained.facts["cpu_seconds"],
         "train_images": trained.facts["inputs"]["train_images"],
-        "weights": {str(w): figures(logit + np.float32(w) * distance, category) for w in WEIGHTS},
+        "sums": {name: figures(maps, category) for name, maps in sums.items()},
     }
 
 
@@ -101,7 +111,7 @@ def run(category: Category, row: str, seed: int, out: Path, common: tuple[str, .
         return
     print(f"== {name}", file=sys.stderr, flush=True)
     train = [sys.executable, "-m", "detector.cli", "train", "--recipe", "realnet-lite"]
-    train += ["--category", category.name, "--out", str(out / "runs" / name), "--device", "cpu"]
+    train += ["--categories", category.name, "--out", str(out / "runs" / name), "--device", "cpu"]
     subprocess.run([*train, "--seed", str(seed), *common, *ROWS[row]], check=True)
     folder = run_folder.folder_of(out / "runs" / name, single(category, []))
     kept = sorted((folder / run_folder.KEPT).glob("step-*"))
@@ -124,15 +134,14 @@ def table(out: Path) -> str:
         for look in cell["looks"]:
             key = (cell["category"], cell["row"], int(look["step"]))
             costs[key].append(float(look["cpu_seconds"]))
-            for weight, found in look["weights"].items():
-                held[(*key, weight)].append(found)
-    heads = ["category", "row", "steps", "weight", "seeds", *FIGURES, "train CPU s"]
+            for name, found in look["sums"].items():
+                held[(*key, name)].append(found)
+    heads = ["category", "row", "steps", "sum", "seeds", *FIGURES, "train CPU s"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for key, found in held.items():
-        weight = {"0.0": "discriminator alone", "1000000.0": "memory alone"}.get(key[3], key[3])
         shown = [_spoken([one[name] for one in found]) for name in FIGURES]
         cost = f"{statistics.fmean(costs[key[:3]]):.0f}"
-        lines.append("| " + " | ".join([*map(str, key[:3]), weight, str(len(found)), *shown, cost])
+        lines.append("| " + " | ".join([*map(str, key), str(len(found)), *shown, cost])
                      + " |")  # fmt: skip
     return "\n".join(lines)
 

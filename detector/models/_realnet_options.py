@@ -30,7 +30,8 @@ class Options:
     a memory of normal features are a second witness: with `reconstruction` bank their nearest one
     is what is restored, without a network; `sees_bank` shows the distance to it to the
     discriminator; `bank_weight` adds it to the discriminator's logit, each in its own deviations
-    over normal images.
+    over held-out normal images. `whole` is the side of the grid on which whole images are compared
+    with normal ones, by the deepest layer, and `whole_weight` what that adds to the same sum.
     """
 
     backbone: str = "wide_resnet50_2"
@@ -52,6 +53,8 @@ class Options:
     bank: int = 0
     sees_bank: bool = False
     bank_weight: float = 0.0
+    whole: int = 0
+    whole_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses values that no RealNet has, naming the option."""
@@ -87,6 +90,13 @@ class Options:
                 f"bank {self.bank}: give its number of members, and what it is for: reconstruction"
                 " bank, sees_bank or bank_weight above 0"
             )
+        if self.whole < 0 or self.whole_weight < 0 or bool(self.whole) != bool(self.whole_weight):
+            raise UserError(
+                f"whole {self.whole} and whole_weight {self.whole_weight}: give both above 0, or"
+                " none"
+            )
+        if self.whole and not self.bank_weight:
+            raise UserError("whole adds to a sum of witnesses: give bank and bank_weight too")
         if self.afs_batches < 1 or self.unet_blocks < 1:
             raise UserError("afs_batches and unet_blocks must be at least 1")
 
@@ -115,4 +125,5 @@ def describe(options: Options) -> dict[str, Any]:
         **({"discriminator": options.discriminator} if options.discriminator != "paper" else {}),
         **({"bank": options.bank, "sees_bank": options.sees_bank} if options.bank else {}),
         **({"bank_weight": options.bank_weight} if options.bank_weight else {}),
+        **({"whole": options.whole, "whole_weight": options.whole_weight} if options.whole else {}),
     }

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from detector.model import Detector, Inputs, Stage, TrainingSet
 from detector.models._realnet_options import BANK, Options, describe
-from detector.nets import afs, preparation, rrs
+from detector.nets import afs, maps, preparation, rrs
 from detector.nets import backbone as backbones
 from detector.nets import discriminator as discriminators
 from detector.nets.backbone import Backbone
 from detector.nets.bank import Bank
 from detector.nets.folding import folded
 from detector.nets.reconstruction import PlainNetwork, ReconstructionUNet
+from detector.nets.whole import WholeImage
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import derive_seed
 
@@ -33,8 +34,8 @@ __all__ = ["PAIRS", "Options", "RealNet", "build", "describe", "restore"]
 PAIRS = True
 SHOWN = 6  # residual maps of each kind in a picture
 
-# Half-way between normal and anomalous, in deviations of the summed evidence over normal images.
-HALF_WAY = 4.0
+# Half-way between normal and anomalous: mean of the evidence in deviations over normal images.
+HALF_WAY = 2.0
 
 
 class RealNet(Detector):
@@ -56,7 +57,7 @@ class RealNet(Detector):
                     f"channels {self.kept}: layer {layer} of {options.backbone} has"
                     f" only {have} channels (all: {backbone.channels})"
                 )
-        self.blocks = _blocks(len(options.layers), options.architecture)
+        self.blocks = maps.blocks(len(options.layers), options.architecture)
         self.reductions = nn.ModuleList(
             afs.Reduction(have, keep, options.reduction)
             for have, keep in zip(backbone.channels, self.kept, strict=True)
@@ -72,9 +73,12 @@ class RealNet(Detector):
         judge = discriminators.KINDS[options.discriminator]
         self.discriminator = judge(self.rrs.outputs + int(options.sees_bank))
         self.bank = Bank(options.bank, sum(widths)) if options.bank else None
+        self.whole: WholeImage | None = None  # once its size is known
+        self.weights = [1.0, options.bank_weight]
+        self.weights += [options.whole_weight] if options.whole else []
         if options.bank_weight:
-            # Mean and deviation over normal images, of the logit and of the distance.
-            self.register_buffer("levels", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+            # Mean and deviation of each kind of evidence over normal images.
+            self.register_buffer("levels", torch.tensor([[0.0, 1.0]] * len(self.weights)))
 
     def check_resolution(self, resolution: int) -> None:
         """Raises UserError where a block's feature map cannot be halved and doubled back."""
@@ -94,7 +98,7 @@ class RealNet(Detector):
         features = self.backbone(images_B3HW)
         for block in self.blocks:
             for i in block[1:]:
-                features[i] = _resampled(features[i], features[block[0]])
+                features[i] = maps.resampled(features[i], features[block[0]])
         return features
 
     def features(self, images_B3HW: Tensor) -> list[Tensor]:
@@ -113,13 +117,13 @@ class RealNet(Detector):
         """
         if self.bank is None:
             restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
-            return restored, _residuals(features, restored), None
+            return restored, maps.residuals(features, restored), None
         whole = preparation.joined(features)
         nearest, distance = self.bank(whole, own_B)
         if not self.reconstructions:
             return [nearest], (whole - nearest).square(), distance
         restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
-        return restored, _residuals(features, restored), distance
+        return restored, maps.residuals(features, restored), distance
 
     def decide(
         self, residual_BCHW: Tensor, distance_B1HW: Tensor | None, size: tuple[int, int]
@@ -136,15 +140,18 @@ class RealNet(Detector):
         restored, residual, distance = self.witnesses(features)
         return restored, self.decide(residual, distance, size)
 
-    def evidence(self, images_B3HW: Tensor, own_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns the logit of an anomaly and the distance to the memory, both (B, H, W)."""
+    def evidence(self, images_B3HW: Tensor, own_B: Tensor | None = None) -> Tensor:
+        """Returns the logit of an anomaly, the distance to the memory, and the residual of the
+        whole image where there is one, (2 or 3, B, H, W)."""
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
-        _, residual, distance = self.witnesses(self.features(images_B3HW), own_B)
+        features = self.features(images_B3HW)
+        _, residual, distance = self.witnesses(features, own_B)
         logits = self.decide(residual, distance, size).float()
         if distance is None:
             raise ValueError("a RealNet without a memory has no distances to it")
-        far = functional.interpolate(distance, size=size, mode="bilinear", align_corners=True)
-        return logits[:, 1] - logits[:, 0], far[:, 0]
+        seen = [distance] if self.whole is None else [distance, self.whole(features[-1])]
+        larger = [maps.enlarged(one, size)[:, 0] for one in seen]
+        return torch.stack([logits[:, 1] - logits[:, 0], *larger])
 
     def inference_form(self) -> Detector:
         """Turns the network into its faster form for maps alone, in place, and returns it."""
@@ -159,27 +166,28 @@ class RealNet(Detector):
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Returns anomaly maps (B, H, W) in [0, 1], higher is anomalous, for RGB in [0, 1]."""
         if self.options.bank_weight:
-            return self._summed(*self.evidence(images_B3HW))
+            return self._summed(self.evidence(images_B3HW))
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
         _, logits = self.judge(self.features(images_B3HW), size)
         return logits.float().softmax(dim=1)[:, 1]
 
-    def _summed(self, logit_BHW: Tensor, distance_BHW: Tensor) -> Tensor:
-        """Returns both kinds of evidence as one score in (0, 1), which never saturates."""
-        (centre, spread), (near, width) = self.levels.unbind()
-        total = (logit_BHW - centre) / spread
-        total = total + self.options.bank_weight * (distance_BHW - near) / width - HALF_WAY
+    def _summed(self, evidence_EBHW: Tensor) -> Tensor:
+        """Returns all evidence as one score in (0, 1), which never saturates."""
+        total = torch.zeros_like(evidence_EBHW[0])
+        for weight, one, level in zip(self.weights, evidence_EBHW, self.levels, strict=True):
+            total = total + weight / sum(self.weights) * (one - level[0]) / level[1]
+        total = total - HALF_WAY
         return 0.5 + 0.5 * total / (1 + total.abs())
 
     @torch.no_grad()
     def calibrate(self, normal: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Measures mean and deviation of both kinds of evidence over normal images."""
+        """Measures mean and deviation of each kind of evidence over normal images."""
         if not self.options.bank_weight:
             return
-        sums = torch.zeros(2, 2, dtype=torch.float64)
+        sums = torch.zeros(len(self.weights), 2, dtype=torch.float64)
         count = 0
         for images, own in normal:
-            found = torch.stack(self.evidence(images, own)).flatten(1).double().cpu()
+            found = self.evidence(images, own).flatten(1).double().cpu()
             sums += torch.stack([found.sum(1), found.square().sum(1)], dim=1)
             count += found.shape[1]
         mean, square = (sums / count).unbind(1)
@@ -200,9 +208,11 @@ class RealNet(Detector):
         found: dict[str, Tensor] = {"input": images_B3HW}
         for by, part in zip(self.rrs.by, chosen.split(half), strict=True):
             for index in part[:SHOWN].tolist():
-                found[f"{by} {names[index]}"] = _shown(residuals[:, index : index + 1], size)
+                found[f"{by} {names[index]}"] = maps.shown(residuals[:, index : index + 1], size)
         if distance is not None:
-            found["distance to memory"] = _shown(distance, size)
+            found["distance to memory"] = maps.shown(distance, size)
+        if self.whole is not None:
+            found["whole image"] = maps.shown(self.whole(self.features(images_B3HW)[-1]), size)
         return found | {"score": self(images_B3HW)}
 
     def _channel_names(self) -> list[str]:
@@ -220,6 +230,8 @@ class RealNet(Detector):
 
     def stages(self, options: TrainOptions, images: int) -> list[Stage]:
         """Returns the one stage of Eq. 6: reconstruction and discriminator together, by Adam."""
+        if self.options.whole and not options.holdout:
+            raise UserError("whole is measured against held-out normal images: give --holdout 0.1")
         total = options.total_steps(images)
         return [
             Stage(
@@ -270,7 +282,7 @@ class RealNet(Detector):
                 for a, n in zip(changed, constants, strict=True)
             ]
             restored = [net(x) for net, x in zip(self.reconstructions, seen, strict=True)]
-            residual = _residuals(seen, restored)
+            residual = maps.residuals(seen, restored)
             parts["reconstruction"] = torch.stack([
                 functional.mse_loss(y.float(), n.float())
                 for y, n in zip(restored, constants, strict=True)
@@ -295,7 +307,8 @@ class RealNet(Detector):
         losses = preparation.select(
             reductions, self.layers, training.pairs, self.options.reduction, seed
         )
-        draw = preparation.Draw(training.images, seed) if self.options.bank else None
+        side = self.options.whole
+        draw = preparation.Draw(training.images, seed, side) if self.options.bank else None
         if self.options.standardise or draw is not None:
             preparation.survey(
                 reductions,
@@ -308,29 +321,11 @@ class RealNet(Detector):
         if self.bank is not None and draw is not None:
             scales = torch.cat([reduction.scale for reduction in reductions])
             found["bank"] = draw.fill(self.bank, scales)
+            if side:
+                self.whole = draw.whole(reductions[-1].scale)
+                self.whole.to(scales.device)
+                found["whole"] = len(self.whole.components)
         return found
-
-
-def _residuals(features: list[Tensor], restored: list[Tensor]) -> Tensor:
-    pairs = zip(features, restored, strict=True)
-    return rrs.align([(x.float() - y.float()).square() for x, y in pairs])
-
-
-def _shown(map_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns a map as a picture of its own scale: three channels are no summand of the score."""
-    scaled = map_B1HW.float() / map_B1HW.amax().clamp_min(1e-12)
-    larger = functional.interpolate(scaled, size=size, mode="bilinear", align_corners=True)
-    return larger.expand(-1, 3, -1, -1)
-
-
-def _blocks(layers: int, architecture: str) -> list[tuple[int, ...]]:
-    size = {"A": 1, "B": layers, "C": 2}[architecture]
-    return [tuple(range(i, min(i + size, layers))) for i in range(0, layers, size)]
-
-
-def _resampled(x_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:
-    size = (like_BCHW.shape[-2], like_BCHW.shape[-1])
-    return functional.interpolate(x_BCHW, size=size, mode="bilinear", align_corners=True)
 
 
 def build(options: Options, seed: int) -> RealNet:
@@ -342,7 +337,10 @@ def build(options: Options, seed: int) -> RealNet:
 def restore(options: Options, seed: int, facts: dict[str, Any]) -> RealNet:
     """Returns the structure for a checkpoint's tensors, backbone included; reads no weights."""
     backbone = backbones.empty(options.backbone_options(seed), str(facts["backbone"]))
-    return _assembled(backbone, options, seed)
+    model = _assembled(backbone, options, seed)
+    if options.whole:
+        model.whole = WholeImage(model.kept[-1], options.whole, int(facts["whole"]))
+    return model
 
 
 def _assembled(backbone: Backbone, options: Options, seed: int) -> RealNet:

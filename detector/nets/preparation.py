@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detector.nets import afs
 from detector.nets.bank import Bank
+from detector.nets.whole import WholeImage, fitted
 from sia_gen.core.coreset import greedy_coreset
 from sia_gen.core.seeds import derive_seed
 
@@ -61,9 +62,13 @@ def joined(features: list[Tensor]) -> Tensor:
 
 
 class Draw:
-    """Features drawn at random places of normal images, alike many of each, with their images."""
+    """Features drawn at random places of normal images, alike many of each, with their images.
 
-    def __init__(self, images: int, seed: int) -> None:
+    Where a grid's side is given, whole images are kept too: the deepest layer, pooled to it.
+    """
+
+    def __init__(self, images: int, seed: int, side: int = 0) -> None:
+        self._side, self._whole = side, list[Tensor]()
         self._each = max(1, POOL // images)
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "bank"))
         self._rows: list[Tensor] = []
@@ -73,6 +78,14 @@ class Draw:
         for x in joined(features):
             places = torch.randperm(x[0].numel(), generator=self._generator)[: self._each]
             self._rows.append(x.flatten(1)[:, places.to(x.device)].T.cpu())
+        if self._side:
+            pooled = functional.adaptive_avg_pool2d(features[-1].float(), self._side)
+            self._whole.append(pooled.cpu())
+
+    def whole(self, scales_C: Tensor) -> WholeImage:
+        """Returns the components of the whole images."""
+        pooled = torch.cat(self._whole) * scales_C.cpu()[:, None, None]
+        return fitted(pooled.flatten(1), pooled.shape[1], self._side)
 
     def fill(self, bank: Bank, scales_C: Tensor) -> dict[str, int]:
         """Chooses a memory's members among what was drawn; returns how many of how many."""
