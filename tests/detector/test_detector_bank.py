@@ -1,4 +1,4 @@
-"""The memory of normal features: who is chosen, who is met, and a RealNet that trusts it."""
+"""The witnesses beside the discriminator: a memory of normal features, and whole images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from detector.inference.score import score
 from detector.models import realnet
 from detector.models.realnet import RealNet
 from detector.nets.bank import Bank
+from detector.nets.whole import fitted
 from detector.options import TrainOptions
 from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
@@ -27,7 +28,7 @@ from sia_gen.core.store.shards import find_shards
 Make = Callable[..., TrainOptions]
 MEMORY: dict[str, Any] = {"reconstruction": "bank", "bank": 200, "bank_weight": 1.0,
                           "sees_bank": True, "discriminator": "light",
-                          "image_score": "top1_mean"}  # fmt: skip
+                          "whole": 4, "whole_weight": 1.0, "image_score": "top1_mean"}  # fmt: skip
 
 
 def test_nearest_members_are_found_and_an_images_own_are_left_out() -> None:
@@ -49,10 +50,36 @@ def test_nearest_members_are_found_and_an_images_own_are_left_out() -> None:
     assert torch.allclose(apart, torch.zeros(()), atol=1e-4)
 
 
+def test_what_normal_images_share_leaves_nothing_and_a_change_is_left_where_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randn(3, 6 * 4 * 4, generator=generator)
+    normal = 5 + torch.randn(40, 3, generator=generator) @ patterns
+    module = fitted(normal, 6, 4)
+    assert len(module.components) <= 3
+    images = (5 + torch.randn(2, 3, generator=generator) @ patterns).reshape(2, 6, 4, 4)
+    images = images.repeat_interleave(2, 2).repeat_interleave(2, 3)  # pooled back to 4 x 4
+    images[1, :, 2:4, 6:8] += 20.0
+    left = module(images)
+    assert left.shape == (2, 1, 4, 4)
+    assert left[0].max() < 0.2 * patterns.abs().mean() * 3
+    assert int(left[1].argmax()) == 1 * 4 + 3 and left[1].max() > 10 * left[0].max()
+
+
+def test_whole_images_need_held_out_ones(tiny: Make) -> None:
+    options = tiny(**MEMORY)
+    model = realnet.build(realnet.Options(**options.options), 0)
+    with pytest.raises(UserError, match="held-out normal images: give --holdout"):
+        model.stages(options, 20)
+
+
 def test_a_memory_needs_a_use_and_a_use_needs_a_memory() -> None:
     for wrong in ({"bank": 10}, {"bank_weight": 1.0}, {"reconstruction": "bank"}):
         with pytest.raises(UserError, match="give its number of members, and what it is for"):
             realnet.Options(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="give both above 0, or none"):
+        realnet.Options(bank=10, bank_weight=1.0, whole=8)
+    with pytest.raises(UserError, match="whole adds to a sum of witnesses"):
+        realnet.Options(whole=8, whole_weight=1.0)
 
 
 @pytest.mark.parametrize("reconstruction", ["bank", "unet"])
@@ -75,10 +102,13 @@ def test_training_with_a_memory_learns_and_is_exported(
     anomalous = np.array([item["anomalous"] for item in scores.items])
     assert (own[anomalous][:, None] > own[~anomalous]).mean() > 0.9
     model = checkpoint.load(folder, torch.device("cpu")).model
-    assert isinstance(model, RealNet) and bool((model.levels[:, 1] > 0).all())
+    assert isinstance(model, RealNet) and model.whole is not None
+    assert len(model.whole.components) == facts["whole"] and model.levels.shape == (3, 2)
+    assert bool((model.levels[:, 1] > 0).all())
     assert scores.maps_NHW.min() > 0 and scores.maps_NHW.max() < 1
     shown = model.steps(torch.rand(1, 3, 32, 32))
-    assert "distance to memory" in shown and shown["score"].shape == (1, 32, 32)
+    assert {"distance to memory", "whole image"} < set(shown)
+    assert shown["score"].shape == (1, 32, 32)
     if reconstruction == "bank":
         assert export(folder, tmp_path / "model.pt2", "torch")["largest_deviation"] < 1e-3
 
