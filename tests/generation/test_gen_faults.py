@@ -166,14 +166,15 @@ def test_a_second_run_on_the_same_folder_is_refused_with_the_pid(
     tmp_path: Path, mini: Path, finished: Path
 ) -> None:
     out = tmp_path / "run"
-    slow = "testing:noise?delay=0.25"
-    first = support.start(*support.run_arguments(out, mini, model=slow))
+    gate = tmp_path / "gate"  # the first run waits for it, however slow the others start
+    first = support.start(*support.run_arguments(out, mini, model=f"testing:noise?gate={gate}"))
     support.wait_for(lambda: (out / "run.json").is_file())
     code, _, error = support.call(*support.run_arguments(out, mini))
     assert code == 5
     assert f"pid {first.pid} on host" in error
     state = support.call("status", out)[1]
     assert "running" in state and f"pid {first.pid}" in state
+    gate.touch()
     assert support.finish(first)[0] == 0
     assert support.stable_files(out) == support.stable_files(finished)
 
