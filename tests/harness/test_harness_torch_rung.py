@@ -112,6 +112,7 @@ def test_features_are_the_ladder(name: str) -> None:
         metric.update(given[0], of="real")
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
 def test_fid_and_kid_are_torchmetrics_and_the_ladders() -> None:
     ours: list[Any] = [FID(feature=Pooled()), KID(feature=Pooled(), subsets=7, subset_size=40)]
     theirs = [FrechetInceptionDistance(feature=Pooled()),
