@@ -91,8 +91,8 @@ def classes(x: Array, y: Array) -> Iterator[tuple[str, float, float, float]]:
     few = y[np.arange(100) % len(y)]
     for name, first, second, pair, arguments in (
         ("FID, 1,000 x 100", x, few, (FID, FrechetInceptionDistance), {}),
-        ("KID, 1,000 x 1,000, 100 subsets of 500", x, x[::-1] * 1.1 + 0.1,
-         (KID, KernelInceptionDistance), {"subset_size": 500}),
+        ("KID, 2,000 x 2,000, 100 subsets of 1,000", np.concatenate([x, -x]),
+         np.concatenate([x * 1.1, 0.1 - x]), (KID, KernelInceptionDistance), {}),
     ):  # fmt: skip
         values, spent = [], []
         for kind in pair:

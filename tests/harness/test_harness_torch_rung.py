@@ -61,6 +61,7 @@ def values(made: Any) -> dict[str, float]:
     return {name: float(value) for name, value in made.compute().items()}
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 def test_pixels_in_a_collection_are_the_ladder_and_torchmetrics() -> None:
     parts = [case(seed) for seed in range(3)]
     one = collection()
