@@ -38,7 +38,7 @@ class TrainOptions:
         "A synthesis method, a mixture (sdas:0.5,dtd:0.5), or none.",
         metavar="SOURCE",
     )
-    resolution: int = option(256, "Side of the images in pixels.", low=16, former=("image_size",))
+    resolution: int = option(256, "Side of the images in pixels.", low=16)
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import tell
+from harness.cli.options import RESULTS, tell
 from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
@@ -14,16 +14,14 @@ from sia_gen.core.errors import UserError
 @click.command(
     epilog="""\b
 Example:
-  harness leaderboard runs/results
+  harness leaderboard
   harness leaderboard runs/results --format csv > board.csv
   harness leaderboard runs/results --method 'realnet*' --categories 'brick,gr*' --format latex
   harness leaderboard runs/results --published
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
 )
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
-)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
 @click.option(
     "--format",
     "form",
@@ -91,8 +89,12 @@ def leaderboard(
 ) -> None:
     """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
 
-    Rows of another protocol are never averaged; published numbers stand in columns of their own.
+    RESULTS are results folders; default runs/results. Rows of another protocol are never averaged;
+    published numbers stand in columns of their own.
     """
+    if not results:
+        results = (RESULTS,)
+        tell(f"defaults: RESULTS {RESULTS}")
     from harness import records
     from harness.board import exports
     from harness.board.build import build, filtered

@@ -16,38 +16,21 @@ import yaml
 
 from harness.peers import catalog
 from harness.peers.catalog import PRETRAINED, Peer
+from harness.peers.options import Options
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
 
 # Settings of `--set MODEL.KEY=VALUE` that are ours; all others go to the model's constructor.
-OURS = ("steps", "batch", "train_images")
+OURS = ("steps", "batch_size", "train_images")
+FORMER = {"batch": "batch_size"}
 READ_AS = (
     "whole test set scored; none lost to a validation split",
     "images and masks read as for every other row: one size, no crop, no resize of its own",
     "raw maps; no scaling by thresholds that test labels chose",
     "last weights; no look at the test set",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `harness peers run` was asked for."""
-
-    models: str
-    out: Path
-    size: int = 256
-    weights: str = ""
-    backbone: str = ""
-    layers: tuple[str, ...] = ()
-    textures: str = ""
-    steps: int = 1000
-    batch: int = 8
-    train_images: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    device: str = "auto"
-    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +86,7 @@ def _settings(options: Options, chosen: list[Peer]) -> dict[str, dict[str, Any]]
             if peer.name not in found:
                 raise UserError(f"--set {text!r}: {peer.name} is not among the models of this run")
             try:
-                found[peer.name][key] = yaml.safe_load(value)
+                found[peer.name][FORMER.get(key, key)] = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise UserError(f"--set {text!r}: the value cannot be read: {error}") from error
     for name, settings in found.items():
@@ -181,10 +164,10 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
                     "anomalib": version(),
                     "category": category.key,
                     "images_sha256": images[category.key],
-                    "size": options.size,
+                    "size": options.resolution,
                     "seed": seed,
                     "steps": int(own.get("steps", options.steps)),
-                    "batch": peer.batch or int(own.get("batch", options.batch)),
+                    "batch": peer.batch or int(own.get("batch_size", options.batch_size)),
                     "train_images": own.get("train_images", options.train_images),
                     "arguments": arguments,
                     "backbone": named if peer.backbone else "",

@@ -137,7 +137,7 @@ def run(
     if results.exists() and not results.is_dir():
         raise UserError(f"--out {results} is a file: give a folder for result records")
     if options.image_size is not None and options.image_size < 8:
-        raise UserError(f"--image-size {options.image_size}: expected at least 8 pixels")
+        raise UserError(f"--resolution {options.image_size}: expected at least 8 pixels")
     chosen = open_dataset(data).select(categories)
     inputs = {}
     for category in chosen:
