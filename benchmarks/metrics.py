@@ -91,6 +91,8 @@ def classes(x: Array, y: Array) -> Iterator[tuple[str, float, float, float]]:
     few = y[np.arange(100) % len(y)]
     for name, first, second, pair, arguments in (
         ("FID, 1,000 x 100", x, few, (FID, FrechetInceptionDistance), {}),
+        ("KID, 1,000 x 1,000, 100 subsets of 1,000", x, 0.1 - x, (KID, KernelInceptionDistance),
+         {}),
         ("KID, 2,000 x 2,000, 100 subsets of 1,000", np.concatenate([x, -x]),
          np.concatenate([x * 1.1, 0.1 - x]), (KID, KernelInceptionDistance), {}),
     ):  # fmt: skip
@@ -99,10 +101,14 @@ def classes(x: Array, y: Array) -> Iterator[tuple[str, float, float, float]]:
             metric = kind(feature=Given(), **arguments)
             for features, real in ((first, False), (second, True)):
                 metric.update(torch.from_numpy(features.copy())[:, None, None], real=real)
-            torch.manual_seed(0)
-            value, seconds = timed(metric.compute)
+            runs = []
+            for _ in range(2):  # the first run imports what it needs
+                torch.manual_seed(0)
+                metric._computed = None  # torchmetrics would give the first answer again
+                runs.append(timed(metric.compute))
+            value = runs[-1][0]
             values.append(float(value[0] if isinstance(value, tuple) else value))
-            spent.append(seconds)
+            spent.append(min(seconds for _, seconds in runs))
         yield name, spent[0], spent[1], values[1] / values[0] - 1.0
 
 
