@@ -288,8 +288,7 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
 
 def over_categories(found: list[Comparison]) -> list[Difference]:
     """Returns the differences of the unweighted means over categories, drawn independently."""
-    names = [d.metric for d in found[0].differences]
-    shared = [n for n in names if all(n in c.replicates for c in found)]
+    shared = [n for n in found[0].replicates if all(n in c.replicates for c in found)]
     out = []
     for name in shared:
         values = [next(d for d in c.differences if d.metric == name) for c in found]
