@@ -11,8 +11,9 @@ A folder with three files, all in the order of `items`:
 holds what belongs to this one result: its seed, checkpoint, times. Files of schema 1 have no `run`:
 what they say about it among the protocol's keys is told apart when they are read.
 
-An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}. An
-anomalous image without mask counts for image metrics and is left out of pixel metrics.
+An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}, with
+"score_own" where a detector decides by another rule. An anomalous image without mask counts for
+image metrics and is left out of pixel metrics.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _RUN_KEYS_OF_SCHEMA_1 = frozenset({
     "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
     "foreground", "host",
 })  # fmt: skip
+IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +53,21 @@ class Scores:
 
 
 def image_scores(map_HW: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Returns an image's scores: the map's maximum, and that of its 16 x 16 window means."""
+    """Returns an image's scores by name: the map's maximum, that of its 16 x 16 window means, and
+    the mean of its highest hundredth."""
+    few = max(1, map_HW.size // 100)
+    highest = np.partition(map_HW, map_HW.size - few, axis=None)[-few:]
     window = min(16, *map_HW.shape)
     means = ndimage.uniform_filter(map_HW.astype(np.float64), window, mode="constant")
     # Only windows wholly inside count; uniform_filter centres window i at i + window // 2.
     first = window // 2
     height, width = map_HW.shape
     inner = means[first : first + height - window + 1, first : first + width - window + 1]
-    return {"score_max": float(map_HW.max()), "score_avgpool16_max": float(inner.max())}
+    return {
+        "score_max": float(map_HW.max()),
+        "score_avgpool16_max": float(inner.max()),
+        "score_top1_mean": float(highest.mean(dtype=np.float64)),
+    }
 
 
 def write(folder: Path, scores: Scores) -> None:
