@@ -26,8 +26,6 @@ TRAIN_IMAGES = 500  # of a category: more say nothing new about it
 Floats = npt.NDArray[np.float64]
 
 
-
-
 def degrade(images_BHWC: Array8) -> Array8:
     """Returns the images visibly worse: blurred by sigma 1 pixel, then 10 grey levels of grain."""
     random = generator("health", 1, "degrade")
