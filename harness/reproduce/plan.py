@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.reproduce.options import Options
 from sia_gen.core.data.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
@@ -18,23 +19,6 @@ from sia_gen.core.recipes import read_recipe, read_yaml
 COMMANDS = ("sia-gen", "detector", "harness")
 KINDS = ("detection", "quality")
 MODEL, TEXTURES = "model", "textures"  # what a recipe's `sources` may say that one takes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user asked for; `numbers` replace those of the budget (steps, per_category, ...)."""
-
-    table: str
-    data: str
-    out: Path
-    budget: str = "small"
-    model: str | None = None
-    categories: str = "all"
-    rows: str = "*"
-    seeds: tuple[int, ...] = ()
-    textures: str | None = None  # a folder of textures, for rows whose source is dtd
-    train_arguments: tuple[str, ...] = ()
-    numbers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
