@@ -23,6 +23,7 @@ from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
 from sia_gen.core.store.objects import ObjectPath, require_conditional_put
+from sia_gen.core.store.paths import checked_name, relative_name
 from sia_gen.core.store.shards import is_done, publish
 from sia_gen.core.store.tars import Tar, TarBuilder
 from sia_gen.generate import card
@@ -65,7 +66,15 @@ class PackSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PackSpec:
         """Returns the specification in a run.json."""
-        return cls(**{**value, "files": tuple((name, sha) for name, sha in value["files"])})
+        for name in ("dataset", "category"):
+            checked_name(value[name], f"run.json: {name} of a shard")
+        files = tuple(
+            (str(relative_name(n, "run.json: a file")), str(sha)) for n, sha in value["files"]
+        )
+        spec = cls(**{**value, "files": files})
+        if not (type(spec.shard) is int and type(spec.first) is int):
+            raise UserError("run.json: the number of a shard is no integer")
+        return spec
 
     @property
     def key(self) -> str:

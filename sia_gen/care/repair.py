@@ -10,6 +10,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.objects import Location
+from sia_gen.core.store.paths import inside
 from sia_gen.core.store.shards import record_path
 from sia_gen.generate.executors.attempts import FAILED
 from sia_gen.generate.options import ExecutionOptions, RunOptions
@@ -46,14 +47,17 @@ def drop(run: Location, report: Report) -> list[str]:
     Foreign files stay: they are somebody's, and only their owner knows what for.
     """
     dropped: list[str] = []
+    condemned: list[Location] = []
     for problem in report.problems:
-        path = run / problem.file
         if problem.kind in {"index", "foreign"}:
             continue
-        for file in (path, record_path(path)) if path.suffix == ".tar" else (path,):
-            if file.is_file():
-                file.unlink()
-                dropped.append(run_folder.relative(run, file))
+        # Before anything goes: a name, or a link on its way, that leads out of the run ends this.
+        path = inside(run, problem.file, str(run))
+        condemned += (path, record_path(path)) if path.suffix == ".tar" else (path,)
+    for file in condemned:
+        if file.is_file():
+            file.unlink()
+            dropped.append(run_folder.relative(run, file))
     return dropped
 
 
@@ -80,8 +84,13 @@ def repair(
 def _repair_packed(run: Location) -> dict[str, Any]:
     from sia_gen.care import pack
 
-    options = pack.stored_options(run_folder.read(run), str(run))
-    pack.scan(options)
+    content = run_folder.read(run)
+    options = pack.stored_options(content, str(run))
+    if pack.scan(options) != pack.planned(content):
+        raise UserError(
+            f"{run} was made from other files than {options.source} holds now: nothing is dropped;"
+            " bring the files back, or pack into another folder"
+        )
     with lock.hold(run) as token:
         report = verify(run, token=token)
         dropped = drop(run, report)

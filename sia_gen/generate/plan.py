@@ -17,6 +17,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import image_seed, image_strength
 from sia_gen.core.store.objects import Location
+from sia_gen.core.store.paths import checked_name
 from sia_gen.core.store.shards import is_done, record_path
 from sia_gen.runs.spec import Spec
 
@@ -60,7 +61,10 @@ class Recipe:
         if not isinstance(value, dict) or set(value) != names:
             odd = sorted(names.symmetric_difference(value if isinstance(value, dict) else ()))
             raise UserError(f"run.json: recipe lacks or does not know: {', '.join(odd)}")
-        return cls(**{**value, "categories": tuple(value["categories"])})
+        recipe = cls(**{**value, "categories": tuple(value["categories"])})
+        for name in (recipe.dataset, *recipe.categories):
+            checked_name(name, "run.json: a dataset or category")
+        return recipe
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as a JSON object."""

@@ -16,6 +16,7 @@ from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import read_json
+from sia_gen.core.store.paths import checked_name
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.runs import folder as run_folder
 
@@ -58,8 +59,10 @@ class SynthesisOptions:
 
 def shard_file(spec: dict[str, Any]) -> str:
     """Returns where a shard of this specification lies in its folder."""
-    category = spec["category"]
-    return f"shards/{spec['dataset']}/{category}/{category}-{spec['shard']:05}.tar"
+    dataset, category = (
+        checked_name(spec[word], f"{NAME}: {word}") for word in ("dataset", "category")
+    )
+    return f"shards/{dataset}/{category}/{category}-{spec['shard']:05}.tar"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,8 +84,10 @@ def joined(run: Location) -> list[dict[str, Any]]:
     with suppress(OSError):
         # <token>.progress.json lies beside <token>.json.
         names: list[Location] = [*(run / DRIVERS).glob("*.json")]
-        found = [_holder(path) for path in sorted(names, key=str) if "." not in path.stem]
-        return [holder for holder in found if holder is not None]
+        paths = [path for path in sorted(names, key=str) if "." not in path.stem]
+        found = [(path, _holder(path)) for path in paths]
+        # The file's name is the token: what a file says of itself names no other file.
+        return [{**holder, "token": path.stem} for path, holder in found if holder is not None]
     return []
 
 

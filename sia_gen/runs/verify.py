@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
+from sia_gen.core.store.tars import members
 from sia_gen.runs import folder as run_folder
 from sia_gen.runs import lock
 from sia_gen.runs.spec import Spec
@@ -75,9 +75,8 @@ def _on_disk(path: Location) -> Iterator[Path]:
 def _check_members(path: Path, names: list[str]) -> None:
     """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            found = tar.getnames()
-    except (tarfile.TarError, OSError, EOFError) as error:
+        found = [member.name for member in members(path)]
+    except UserError as error:
         raise ShardFault("tar", f"is not a readable tar: {error}") from error
     if len(found) != 2 * len(names):
         detail = f"holds {len(found)} members, its record names {2 * len(names)}"

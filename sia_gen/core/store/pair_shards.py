@@ -13,15 +13,16 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import MAX_PIXELS, Array8, decode, encode_png
+from sia_gen.core.pixels.images import Array8, decode, encode_png
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.tars import Member, members
 
 MASK, NORMAL = ".mask.png", ".normal.png"
 
@@ -76,21 +77,21 @@ def write_pairs(path: Path, samples: Iterable[PairSample], *, normal: bool) -> d
 
 def read_pairs(path: Path) -> Iterator[tuple[str, Array8, Array8, dict[str, Any]]]:
     """Yields (key, image uint8 (H, W, 3), mask uint8 0 or 255 (H, W), metadata) of a tar."""
-    parts: dict[str, dict[str, bytes]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is None or member.size > 4 * MAX_PIXELS:
-                    raise UserError(f"{path}: member {member.name!r} is no plain file of a pair")
-                key, _, suffix = member.name.partition(".")
-                parts.setdefault(key, {})[suffix] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
-    for key, found in parts.items():
-        try:
-            image = decode(found["png"], f"{path}:{key}.png")
-            mask = decode(found["mask.png"], f"{path}:{key}.mask.png")[..., 0]
-            yield key, image, mask, json.loads(found["json"])
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{path}: pair {key!r} is not whole: {error}") from error
+    parts: dict[str, dict[str, Member]] = {}
+    for member in members(path):
+        key, _, suffix = member.name.partition(".")
+        parts.setdefault(key, {})[suffix] = member
+    with path.open("rb") as file:
+        for key, found in parts.items():
+            try:
+                image = decode(_read(file, found["png"]), f"{path}:{key}.png")
+                mask = decode(_read(file, found["mask.png"]), f"{path}:{key}.mask.png")[..., 0]
+                metadata = json.loads(_read(file, found["json"]))
+            except (KeyError, ValueError) as error:
+                raise UserError(f"{path}: pair {key!r} is not whole: {error}") from error
+            yield key, image, mask, metadata
+
+
+def _read(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)

@@ -1,0 +1,134 @@
+"""Run folders that somebody else wrote: what they say deletes and writes nothing outside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sia_gen.care.pack import PackOptions, pack
+from sia_gen.care.repair import repair
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import encode_png
+from sia_gen.generate.options import ExecutionOptions
+from sia_gen.pairs.care import repair as repair_pairs
+from sia_gen.pairs.care import verify as verify_pairs
+from sia_gen.pairs.make import synthesize
+from sia_gen.pairs.plan import SynthesisOptions
+from sia_gen.runs.verify import verify
+
+LOCAL = ExecutionOptions(executor="local")
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """A packed folder of one category, `brick`."""
+    source = tmp_path / "source" / "brick"
+    source.mkdir(parents=True)
+    for value in range(3):
+        pixels = np.full((8, 8, 3), value, dtype=np.uint8)
+        (source / f"{value}.png").write_bytes(encode_png(pixels))
+    out = tmp_path / "packed"
+    pack(PackOptions(source=str(source.parent), out=str(out)))
+    return out
+
+
+def _edit(path: Path, change: str, value: object) -> None:
+    document = json.loads(path.read_text())
+    *inner, last = change.split("/")
+    place = document
+    for part in inner:
+        place = place[int(part) if part.isdigit() else part]
+    place[last] = value
+    path.write_text(json.dumps(document))
+
+
+def _content(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("shards/0/dataset", "../../victim/shards/mini"),
+        ("shards/0/category", "../brick"),
+        ("shards/0/dataset", "/victim"),
+        ("shards/0/files", [["../../x.png", "0"]]),
+        ("shards/0/shard", "0"),
+    ],
+)
+def test_repair_of_a_packed_folder_deletes_nothing_of_another(
+    tmp_path: Path, packed: Path, finished: Path, change: str, value: object
+) -> None:
+    victim = tmp_path / "victim"
+    shutil.copytree(finished, victim)
+    before = _content(victim)
+    _edit(packed / "run.json", change, value)
+    with pytest.raises(UserError, match=r"run\.json"):
+        repair(packed, LOCAL)
+    assert _content(victim) == before
+
+
+def test_repair_of_a_packed_folder_drops_nothing_before_it_compares(packed: Path) -> None:
+    (packed.parent / "source" / "brick" / "new.png").write_bytes(
+        encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
+    )
+    tar = next(packed.rglob("*.tar"))
+    tar.write_bytes(b"torn")
+    before = _content(packed)
+    with pytest.raises(UserError, match="nothing is dropped"):
+        repair(packed, LOCAL)
+    assert _content(packed) == before
+
+
+def test_repair_of_a_run_deletes_nothing_of_another(tmp_path: Path, finished: Path) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "run"
+    shutil.copytree(finished, victim)
+    shutil.copytree(finished, out)
+    before = _content(victim)
+    for change, value in (
+        ("recipe/dataset", "../../victim/shards/mini"),
+        ("recipe/categories", ["../../../victim/shards/mini/brick"]),
+    ):
+        shutil.copy(finished / "run.json", out / "run.json")
+        _edit(out / "run.json", change, value)
+        with pytest.raises(UserError, match=r"run\.json"):
+            verify(out)
+        with pytest.raises(UserError):
+            repair(out, LOCAL)
+    assert _content(victim) == before
+
+
+def test_repair_follows_no_link_out_of_the_run(tmp_path: Path, finished: Path, mini: Path) -> None:
+    out, victim = tmp_path / "run", tmp_path / "victim"
+    shutil.copytree(finished, out)
+    shutil.move(out / "shards", victim)
+    tar = next(victim.rglob("*.tar"))
+    tar.write_bytes(b"torn")
+    before = _content(victim)
+    (out / "shards").symlink_to(victim)
+    with pytest.raises(UserError, match="by a link"):
+        repair(out, LOCAL, data=str(mini))
+    assert _content(victim) == before
+
+
+def test_repair_of_pairs_deletes_nothing_of_another(tmp_path: Path, mini: Path) -> None:
+    options = SynthesisOptions(
+        method="noise", out=str(tmp_path / "pairs"), data=str(mini), per_category=2, resolution=16
+    )
+    synthesize(options)
+    victim, out = tmp_path / "victim", tmp_path / "pairs"
+    shutil.copytree(out, victim)
+    before = _content(victim)
+    document = json.loads((out / "synthesis.json").read_text())
+    for facts in document["recipe"]["categories"].values():
+        facts["dataset"] = "../../victim/shards/mini"
+    (out / "synthesis.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"synthesis\.json: dataset"):
+        verify_pairs(out)
+    with pytest.raises(UserError):
+        repair_pairs(out)
+    assert _content(victim) == before
