@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.board import costs
 from harness.board.words import NO_RUN, Cell, Column, Row, Section, differing
+from sia_gen.core.text import printable
 
 SHORT = {
     "image_auroc_max": "I-AUROC",
@@ -220,11 +221,6 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(plain(v) for v in value)
     return json.dumps(value)
-
-
-def printable(text: str) -> str:
-    """Returns text with what a terminal would obey written out."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from sia_gen.core.text import say
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def tell(text: str) -> None:
     """Writes a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def print_json(value: Any) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.recipes import read_recipe
+from sia_gen.core.text import say
 
 MODULES = {"sia-gen": "sia_gen.cli", "detector": "detector.cli", "harness": "harness.cli"}
 
@@ -67,7 +68,7 @@ def groups(stages: list[Stage]) -> list[list[Stage]]:
 
 
 def _line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _run_together(group: list[Stage]) -> list[int]:

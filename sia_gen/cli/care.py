@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from sia_gen.cli.run import as_json, execution_options, how
+from sia_gen.core.text import printable, say
 
 
 @click.command(
@@ -28,7 +29,7 @@ def status(run: str, as_json: bool) -> None:
     from sia_gen.care import status as state
 
     found = state.read(state.require_run(run))
-    print(json.dumps(found, indent=2) if as_json else state.describe(found))
+    print(json.dumps(found, indent=2) if as_json else printable(state.describe(found), lines=True))
 
 
 @click.command(
@@ -68,7 +69,7 @@ def verify(run: str, as_json: bool) -> None:
         print(json.dumps(report.to_json(), indent=2))
     else:
         for problem in report.problems:
-            print(f"{problem.kind}: {problem.file} {problem.detail}")
+            print(printable(f"{problem.kind}: {problem.file} {problem.detail}"))
     if report.problems:
         message = (
             f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
@@ -150,7 +151,7 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
         file=sys.stderr,
     )
     for name in figures["foreign"]:
-        print(f"{run}: {name} is not in the plan and was left alone", file=sys.stderr)
+        say(f"{run}: {name} is not in the plan and was left alone")
 
 
 @click.command(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sia_gen.cli.run import as_json
+from sia_gen.core.text import say
 
 
 @click.command(
@@ -33,7 +34,7 @@ def pack(as_json: bool, **values: Any) -> None:
     from sia_gen.care.pack import PackOptions
     from sia_gen.care.pack import pack as make
 
-    figures = make(PackOptions(**values), lambda text: print(text, file=sys.stderr, flush=True))
+    figures = make(PackOptions(**values), say)
     if as_json:
         print(json.dumps(figures, indent=2))
     else:

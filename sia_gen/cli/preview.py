@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from sia_gen.core.text import say
 from sia_gen.generate.options import PRECISIONS, SAMPLERS
 
 
@@ -116,10 +116,10 @@ def preview(
             resolution=resolution,
             **shared,
         )
-        print(make_method_preview(options, lambda text: print(text, file=sys.stderr)))
+        print(make_method_preview(options, say))
         return
     from sia_gen.generate.preview import PreviewOptions, make_preview, parse_strengths
 
     values["strengths"] = parse_strengths(values["strengths"])
-    out = make_preview(PreviewOptions(**values), lambda text: print(text, file=sys.stderr))
+    out = make_preview(PreviewOptions(**values), say)
     print(out)

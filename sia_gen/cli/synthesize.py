@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from sia_gen.core.text import say
+
 
 @click.command(
     "synthesize",
@@ -74,7 +76,7 @@ def synthesize(
         print(json.dumps(prepare(options).document, indent=2))
         return
     try:
-        figures = make(options, workers, lambda text: print(text, file=sys.stderr, flush=True))
+        figures = make(options, workers, say)
     except StoppedSynthesisError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(128 + error.signal)

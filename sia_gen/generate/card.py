@@ -13,6 +13,7 @@ from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.pixels.images import Array8, decode, encode_png, resize_image
 from sia_gen.core.store.files import write_bytes, write_json
 from sia_gen.core.store.objects import Location, ObjectPath
+from sia_gen.core.text import markdown
 from sia_gen.generate.plan import Recipe
 from sia_gen.generate.preview import sheet
 from sia_gen.runs import croissant
@@ -102,7 +103,7 @@ configs:
     path: shards/**/*.tar
 ---
 
-# {title}
+# {markdown(title)}
 """
 
 
@@ -117,12 +118,13 @@ def _tail(finished: Finished) -> str:
       load_dataset("webdataset", data_files="shards/**/*.tar", split="train")
 
       import webdataset
-      webdataset.WebDataset("{first}")
+      webdataset.WebDataset({json.dumps(first, ensure_ascii=False)})
 """
 
 
 def _table(finished: Finished) -> str:
-    rows = "\n".join(f"| {key} | {count} |" for key, count in sorted(finished.images.items()))
+    counts = sorted(finished.images.items())
+    rows = "\n".join(f"| {markdown(key)} | {count} |" for key, count in counts)
     return f"| category | images |\n|---|---|\n{rows}\n"
 
 
@@ -157,8 +159,8 @@ def text_packed(dataset: str, source: str, finished: Finished) -> str:
     """Returns the card of packed images."""
     images = finished.images.total()
     return f"""{_head(f"{dataset}, packed", images)}
-{images} images of {len(finished.images)} categories, packed from the folder `{source}` by `sia-gen
-pack`. The images keep the licence they came with.
+{images} images of {len(finished.images)} categories, packed from the folder {markdown(source)}
+by `sia-gen pack`. The images keep the licence they came with.
 
 ![The first images of each category](card/contact-sheet.png)
 

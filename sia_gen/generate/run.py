@@ -6,7 +6,6 @@ Everything that can be refused is refused before anything is written and before 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.provenance import versions
 from sia_gen.core.store.objects import Location, ObjectPath, require_conditional_put
+from sia_gen.core.text import say
 from sia_gen.generate import card
 from sia_gen.generate import levels as normals
 from sia_gen.generate import model as source
@@ -54,7 +54,7 @@ def make_executor(config: WorkerConfig, execution: ExecutionOptions) -> Executor
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _brightness(prepared: Prepared) -> dict[str, Levels]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import gen_support as support
 import numpy as np
 import pytest
 
@@ -132,3 +134,26 @@ def test_repair_of_pairs_deletes_nothing_of_another(tmp_path: Path, mini: Path) 
     with pytest.raises(UserError):
         repair_pairs(out)
     assert _content(victim) == before
+
+
+def test_the_card_shows_names_as_text(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>" if os.sep == "\\" else "<img src=x onerror=alert(1)>|`a`"
+    source = tmp_path / "source"
+    folder = source / name
+    folder.mkdir(parents=True)
+    (folder / "0.png").write_bytes(encode_png(np.zeros((8, 8, 3), dtype=np.uint8)))
+    pack(PackOptions(source=str(source), out=str(tmp_path / "out"), dataset="<b>[x](y)"))
+    card = (tmp_path / "out" / "README.md").read_text().partition("---\n\n")[2]
+    text = "\n".join(line for line in card.splitlines() if not line.startswith("      "))
+    assert "<img" not in text and "<b>" not in text and "[x](" not in text
+    assert r"&lt;img src=x onerror=alert(1)&gt;\|\`a\`" in text
+
+
+def test_verify_prints_no_escape_sequence(tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "shards" / "mini" / "x\x1b[2J.txt").write_text("")
+    code, printed, error = support.call("verify", out)
+    assert code == 4
+    assert "\x1b" not in printed + error
+    assert r"x\x1b[2J.txt" in printed
