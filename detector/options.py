@@ -7,11 +7,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from detector.data.mixture import canonical, complete_options, parse
 from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.store.documents import parse_yaml
 
 __all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored"]
 
@@ -136,7 +135,7 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key:
             raise UserError(f"--set {setting!r}: expected key=value, e.g. --set rrs=off")
         # YAML 1.1 reads a bare `off` as False, but here it is a mode's name.
-        value = text if text in {"on", "off", "yes", "no"} else yaml.safe_load(text)
+        value = text if text in {"on", "off", "yes", "no"} else parse_yaml(text)
         found[key.replace("-", "_")] = value
     return found
 

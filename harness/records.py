@@ -10,7 +10,6 @@ must agree before two records may share a row; `run` holds what belongs to this 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import Any
 
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.provenance import hash_options, sha256_bytes
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, write_bytes, write_json
 
 Record = dict[str, Any]
 
 SCHEMA = 1
+MAX_BYTES = 2**22  # of a record
 FOLDER = "records"
 EXAMPLES = "examples"
 
@@ -153,15 +154,10 @@ def write(results: Path, record: Record) -> Path:
     return path
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number a record may hold")
-
-
 def read(path: Path) -> Record:
     """Returns one record, checked against the schema and against the hash in its name."""
     try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text, parse_constant=_refuse_constant)
+        record = parse_json(read_limited(path, MAX_BYTES), numbers=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
     validate(record, str(path))

@@ -10,7 +10,6 @@ OUT/<model>/<dataset>/<category>/seed-<n>/
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 from harness.peers.plan import Cell, protocol
 from harness.reproduce.work import _die_with_parent, hold
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import write_json
 
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
@@ -45,7 +45,7 @@ class Outcome:
 def _content(path: Path) -> dict[str, Any]:
     """Returns a state file, or {} where there is none or only a torn one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_limited(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

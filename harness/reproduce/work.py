@@ -30,6 +30,7 @@ from harness import records
 from harness.reproduce.demo import MODULES
 from harness.reproduce.plan import Cell, Job, Plan
 from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import read_json, write_json
 
 SCHEMA = 1
@@ -87,7 +88,7 @@ def claim(out: Path, document: dict[str, Any]) -> None:
 def _content(path: Path) -> dict[str, Any]:
     """Returns a state file, or {} where there is none or only a torn one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_limited(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

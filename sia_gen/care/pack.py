@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
@@ -154,7 +153,7 @@ def scan(options: PackOptions) -> list[PackSpec]:
 def _stored(path: Path) -> tuple[bytes, str]:
     """Returns a file's bytes and suffix as they go into a shard."""
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with decoding(path), open_limited(io.BytesIO(content), path) as image:
         upright = image.getexif().get(ORIENTATION, 1) == 1
         plain = image.mode in {"RGB", "L"} and "transparency" not in image.info
         suffix = KEPT.get(image.format or "")

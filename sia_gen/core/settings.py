@@ -6,9 +6,8 @@ import dataclasses
 import typing
 from typing import Any
 
-import yaml
-
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.store.documents import parse_yaml
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -22,8 +21,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise UserError(f"--set {name} is given twice")
         try:
-            parts = [yaml.safe_load(part) for part in text.split(",")]
-        except yaml.YAMLError as error:
+            parts = [parse_yaml(part) for part in text.split(",")]
+        except ValueError as error:
             raise UserError(f"--set {setting!r}: the value cannot be read") from error
         found[name] = parts if "," in text else parts[0]
     return found

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import LockedError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes
 from sia_gen.core.store.objects import Location, ObjectPath
 
 NAME = "lock.json"
 DRIVERS = "drivers"
 HEARTBEAT = 10.0  # seconds
+MAX_LOCK = 10_000  # bytes of such a file
 SILENCE = 120.0  # seconds after which a lock of another host is taken over
 
 
@@ -59,7 +61,7 @@ def _alive(holder: dict[str, Any]) -> bool:
 def _holder(path: Location) -> dict[str, Any] | None:
     """Returns who wrote a lock file, with "live": bool; None where there is none."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = parse_json(read_limited(path, MAX_LOCK))
         silence = time.time() - path.stat().st_mtime
         here = holder["host"] == socket.gethostname()
         live = _alive(holder) if here else silence < SILENCE
@@ -133,7 +135,7 @@ def _take_over(run: Location, stale: dict[str, Any]) -> None:
     except FileNotFoundError:
         return
     try:
-        moved = json.loads(aside.read_text(encoding="utf-8")).get("token")
+        moved = parse_json(read_limited(aside, MAX_LOCK)).get("token")
     except (OSError, ValueError, AttributeError):
         moved = ""
     if moved != stale["token"]:  # a new lock, taken between our look and our rename: give it back

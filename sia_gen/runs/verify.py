@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
@@ -188,7 +188,7 @@ def foreign_files(run: Location, tars: Set[str]) -> list[Problem]:
 def _check_index(run: Location, complete: bool) -> list[Problem]:
     path = run / "index.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))["complete"]
+        said = parse_json(read_limited(path))["complete"]
     except FileNotFoundError:
         return [Problem(kind="index", file="index.json", detail="is missing: run again")]
     except (ValueError, KeyError, TypeError, OSError):

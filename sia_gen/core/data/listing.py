@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.data.layouts import Found, list_folder
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.paths import checked_name, relative_name
 
 SUFFIXES = (".csv", ".json", ".jsonl")
@@ -79,7 +79,7 @@ def _known(raw: dict[str, Any], where: str) -> dict[str, str]:
 def read_rows(path: Path) -> list[Row]:
     """Returns the lines of a CSV or JSON-lines file; UserError with the line of the first fault."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_limited(path).decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable UTF-8 text: {error}") from error
     rows = list(_csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text))
@@ -108,7 +108,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}:{number}"
         try:
-            raw = json.loads(line)
+            raw = parse_json(line)
         except ValueError as error:
             raise UserError(f"{where} is not a JSON object: {error}") from error
         if not isinstance(raw, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -93,12 +94,12 @@ def write_json(path: Location, value: Any) -> None:
 def read_json(path: Location) -> Any:
     """Returns the JSON content of a file, or raises UserError naming the file and the fault."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_limited(path))
     except StoreError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
 

@@ -138,9 +138,16 @@ class ObjectPath:
         stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed or 0)
         return Stat(int(info.get("size") or 0), stamp)
 
-    def read_bytes(self) -> bytes:
-        """Returns the object's content."""
-        return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+    def read_bytes(self, limit: int | None = None) -> bytes:
+        """Returns the object's content, or its first `limit` bytes."""
+        if limit is None:
+            return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+        try:
+            return self.read_range(0, limit)
+        except StoreError:
+            if self.stat().st_size == 0:  # which has no range
+                return b""
+            raise
 
     def read_range(self, offset: int, size: int) -> bytes:
         """Returns a part of the object's content."""

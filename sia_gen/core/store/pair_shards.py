@@ -21,6 +21,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, decode, encode_png
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store.documents import parse_json
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.tars import Member, members
 
@@ -86,7 +87,7 @@ def read_pairs(path: Path) -> Iterator[tuple[str, Array8, Array8, dict[str, Any]
             try:
                 image = decode(_read(file, found["png"]), f"{path}:{key}.png")
                 mask = decode(_read(file, found["mask.png"]), f"{path}:{key}.mask.png")[..., 0]
-                metadata = json.loads(_read(file, found["json"]))
+                metadata = parse_json(_read(file, found["json"]))
             except (KeyError, ValueError) as error:
                 raise UserError(f"{path}: pair {key!r} is not whole: {error}") from error
             yield key, image, mask, metadata

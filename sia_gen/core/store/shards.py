@@ -9,7 +9,6 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.documents import parse_json
 from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes, write_json
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
@@ -190,7 +190,7 @@ class ShardReader:
             file.seek(offset)
             text = file.read(size)
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            value = parse_json(text, numbers=True)
         except ValueError as error:
             raise UserError(f"{member.path}:{member.key}.json is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -199,10 +199,6 @@ class ShardReader:
 
     def __iter__(self) -> Iterator[Array8]:
         return (self.image(i) for i in range(len(self)))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def find_shards(folder: P, category: str | None = None) -> list[P]:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import MAX_PIXELS
 from sia_gen.core.pixels.encoding import ENCODINGS, Encoding
-from sia_gen.core.pixels.images import MAX_PIXELS, Array8, decode
+from sia_gen.core.pixels.images import Array8, decode
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.paths import relative_name
 
