@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
+from sia_gen.core.settings import from_json
 from sia_gen.core.store.objects import ObjectPath, require_conditional_put
 from sia_gen.core.store.paths import checked_name, relative_name
 from sia_gen.core.store.shards import is_done, publish
@@ -65,15 +66,14 @@ class PackSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PackSpec:
         """Returns the specification in a run.json."""
-        for name in ("dataset", "category"):
-            checked_name(value[name], f"run.json: {name} of a shard")
-        files = tuple(
-            (str(relative_name(n, "run.json: a file")), str(sha)) for n, sha in value["files"]
-        )
-        spec = cls(**{**value, "files": files})
-        if not (type(spec.shard) is int and type(spec.first) is int):
-            raise UserError("run.json: the number of a shard is no integer")
-        return spec
+        listed = [(name, sha) for name, sha in value["files"]]
+        for name, sha in listed:
+            relative_name(name, "run.json: a file")
+            checked_name(sha, "run.json: the hash of a file")
+        spec: PackSpec = from_json(cls, {**value, "files": []}, "run.json: a shard")
+        for name in (spec.dataset, spec.category):
+            checked_name(name, "run.json: the dataset or category of a shard")
+        return replace(spec, files=tuple(listed))
 
     @property
     def key(self) -> str:
@@ -196,7 +196,9 @@ def planned(content: dict[str, Any]) -> list[PackSpec]:
 def stored_options(content: dict[str, Any], out: str) -> PackOptions:
     """Returns the options that a folder was packed with."""
     try:
-        return PackOptions(**{**content["options"], "source": content["source"], "out": out})
+        values = {**content["options"], "source": content["source"], "out": out}
+        options: PackOptions = from_json(PackOptions, values, "run.json: options")
+        return options
     except (KeyError, TypeError) as error:
         raise UserError(f"run.json: its options are not readable: {error}") from error
 

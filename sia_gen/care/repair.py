@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.settings import from_json
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.paths import inside
 from sia_gen.core.store.shards import record_path
@@ -27,18 +28,16 @@ def stored_options(run: Location, *, data: str | None, model: str | None) -> Run
     content = run_folder.read(run)
     if content["kind"] == run_folder.PACKED:
         raise UserError(f"{run} holds packed images: there is no model that made them")
+    where = f"{run / run_folder.NAME}: options"
+    options: RunOptions = from_json(RunOptions, content.get("options"), where)
     try:
-        options = RunOptions(**content["options"])
+        located = {"data": data or content["data"], "model": model or content["model"]["located"]}
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{run / run_folder.NAME}: its options are not readable: {error}"
-        ) from error
-    return replace(
-        options,
-        out=str(run),
-        data=data or content["data"],
-        model=model or content["model"]["located"],
-    )
+        raise UserError(f"{run / run_folder.NAME}: lacks {error}: give --data, --model") from error
+    for name, place in located.items():
+        if not isinstance(place, str):
+            raise UserError(f"{run / run_folder.NAME}: {name} is no text: give --{name}")
+    return replace(options, out=str(run), data=located["data"], model=located["model"])
 
 
 def drop(run: Location, report: Report) -> list[str]:

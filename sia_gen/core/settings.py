@@ -40,6 +40,27 @@ def make_options(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     return cls(**given)
 
 
+def from_json(cls: type[Any], value: Any, where: str) -> Any:
+    """Returns the dataclass that a JSON object was made from; UserError where names are unknown or
+    missing, or values are of another type, not finite, or no 64-bit number.
+    """
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected named values, found {type(value).__name__}")
+    needed = [field.name for field in dataclasses.fields(cls) if _needed(field)]
+    missing = [name for name in needed if name not in value]
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(missing)}")
+    for name, number in value.items():
+        if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
+            raise UserError(f"{where}: {name} is {str(number)[:50]}: expected a 64-bit number")
+    return make_options(cls, value, where)
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    none = dataclasses.MISSING
+    return field.default is none and field.default_factory is none
+
+
 def _as(value: Any, wanted: Any, where: str) -> Any:
     if typing.get_origin(wanted) is tuple:
         parts = value if isinstance(value, list | tuple) else [value]
@@ -52,4 +73,4 @@ def _as(value: Any, wanted: Any, where: str) -> Any:
     if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
         return value
     name = getattr(wanted, "__name__", str(wanted))
-    raise UserError(f"{where}: expected {name}, found {value!r}")
+    raise UserError(f"{where}: expected {name}, found {str(value)[:200]!r}")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import image_seed, image_strength
+from sia_gen.core.settings import from_json
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.paths import checked_name
 from sia_gen.core.store.shards import is_done, record_path
@@ -61,9 +62,14 @@ class Recipe:
         if not isinstance(value, dict) or set(value) != names:
             odd = sorted(names.symmetric_difference(value if isinstance(value, dict) else ()))
             raise UserError(f"run.json: recipe lacks or does not know: {', '.join(odd)}")
-        recipe = cls(**{**value, "categories": tuple(value["categories"])})
-        for name in (recipe.dataset, *recipe.categories):
-            checked_name(name, "run.json: a dataset or category")
+        recipe: Recipe = from_json(cls, value, "run.json: recipe")
+        checked_name(recipe.dataset, "run.json: dataset")
+        for name in recipe.categories:
+            # Of a set of datasets the categories are named in full, dataset/category.
+            for part in name.split("/", 1):
+                checked_name(part, "run.json: category")
+        if min(recipe.per_category, recipe.shard_size, recipe.batch_size) < 1:
+            raise UserError("run.json: its recipe makes no shards: expected sizes of at least 1")
         return recipe
 
     def to_json(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file
+from sia_gen.core.settings import from_json
 from sia_gen.core.store.files import read_json
 from sia_gen.core.store.pair_shards import read_pairs
 from sia_gen.pairs.make import held, in_use, synthesize
@@ -127,7 +128,8 @@ def repair(
     try:
         assert isinstance(stored, dict)
         settings = tuple((str(name), value) for name, value in stored["settings"])
-        options = SynthesisOptions(**{**stored, "settings": settings, "out": str(run)})
+        values = {**stored, "settings": [], "out": str(run)}
+        options = replace(from_json(SynthesisOptions, values, str(run / NAME)), settings=settings)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run / NAME}: its options are not readable: {error!r}") from error
     options = replace(options, data=data or options.data)

@@ -105,7 +105,7 @@ def read(run: Location) -> dict[str, Any]:
             )
         raise UserError(f"{run} is no run folder: it has no {NAME}; `sia-gen run` makes one")
     content = read_json(run / NAME)
-    if not isinstance(content, dict) or content.get("kind") not in {KIND, PACKED}:
+    if not isinstance(content, dict) or content.get("kind") not in (KIND, PACKED):
         raise UserError(f"{run / NAME} is not of a generation run")
     if content.get("schema") != SCHEMA:
         found = content.get("schema")

@@ -62,6 +62,8 @@ def _holder(path: Location) -> dict[str, Any] | None:
     """Returns who wrote a lock file, with "live": bool; None where there is none."""
     try:
         holder = parse_json(read_limited(path, MAX_LOCK))
+        if not (isinstance(holder["pid"], int) and isinstance(holder["token"], str)):
+            raise TypeError("pid or token of another type")
         silence = time.time() - path.stat().st_mtime
         here = holder["host"] == socket.gethostname()
         live = _alive(holder) if here else silence < SILENCE
