@@ -145,6 +145,7 @@ def _image(form: str, **how: Any) -> Callable[[Path], Path]:
 
 def _read_picture(path: Path) -> None:
     from sia_gen.care.pack import _stored
+
     from sia_gen.core.pixels import images
 
     readers: list[Callable[[], object]] = [
@@ -171,14 +172,17 @@ def _each(readers: list[Callable[[], object]]) -> None:
 
 def _run(folder: Path) -> Path:
     """Writes a packed folder with its source beside it."""
-    from sia_gen.care.pack import PackOptions, pack
+    from sia_gen.generate.contents.packed import prepare
+    from sia_gen.generate.options import ExecutionOptions, PackOptions
+    from sia_gen.generate.run import run
 
     source = folder / "source" / "brick"
     source.mkdir(parents=True)
     (source / "0.png").write_bytes(encode_png(PIXELS))
     (source / "1.png").write_bytes(encode_png(PIXELS[::-1]))
     out = folder / "run"
-    pack(PackOptions(source=str(source.parent), out=str(out)))
+    options = PackOptions(source=str(source.parent), out=str(out))
+    run(prepare(options), ExecutionOptions(executor="local"))
     return out
 
 
@@ -187,11 +191,12 @@ def _in_run(name: str) -> Callable[[Path], Path]:
 
 
 def _read_run(path: Path) -> None:
+
     from sia_gen.care import status
     from sia_gen.care.repair import repair
+    from sia_gen.care.verify import verify
     from sia_gen.core.store.shards import ShardReader, find_shards
     from sia_gen.generate.options import ExecutionOptions
-    from sia_gen.runs.verify import verify
 
     run = next(p for p in path.parents if p.name == "run")
 
@@ -222,28 +227,40 @@ def _held(name: str) -> Callable[[Path], Path]:
 
 
 def _pairs(folder: Path) -> Path:
-    from sia_gen.pairs.make import synthesize
-    from sia_gen.pairs.plan import SynthesisOptions
+    from sia_gen.generate.contents.pairs import prepare
+    from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
+    from sia_gen.generate.run import run
 
     data = folder / "mini" / "brick" / "train" / "good"
     data.mkdir(parents=True)
     for place in range(2):
         (data / f"{place}.png").write_bytes(encode_png(PIXELS[:16, :16]))
     out = folder / "pairs"
-    synthesize(
-        SynthesisOptions(
-            method="noise", out=str(out), data=str(folder / "mini"), per_category=2, resolution=16
-        )
+    options = SynthesisOptions(
+        method="noise", out=str(out), data=str(folder / "mini"), per_category=2, resolution=16
     )
+    run(prepare(options), ExecutionOptions(executor="local"))
     return out
 
 
 def _read_pairs(path: Path) -> None:
-    from sia_gen.core.store.pair_shards import read_pairs
-    from sia_gen.pairs.care import verify
+    from sia_gen.care.repair import repair
+    from sia_gen.care.verify import verify
+    from sia_gen.core.store.shards import MASK, ShardReader
+    from sia_gen.generate.options import ExecutionOptions
 
     out = next(p for p in path.parents if p.name == "pairs")
-    _each([lambda: verify(out), lambda: list(read_pairs(next(out.rglob("*.tar"))))])
+
+    def read_all() -> None:
+        reader = ShardReader([next(out.rglob("*.tar"))])
+        for place in range(len(reader)):
+            reader.extra(place, MASK)
+
+    _each([
+        read_all,
+        lambda: verify(out),
+        lambda: repair(out, ExecutionOptions(executor="local")),
+    ])  # fmt: skip
 
 
 def _dataset(folder: Path) -> list[dict[str, Any]]:
@@ -414,7 +431,7 @@ FORMATS: dict[str, Format] = {
     "lock.json": Format(_held("lock.json"), _read_run),
     "driver": Format(_held("drivers/abc.json"), _read_run),
     "pairs-tar": Format(lambda folder: next(_pairs(folder).rglob("*.tar")), _read_pairs),
-    "synthesis.json": Format(lambda folder: _pairs(folder) / "synthesis.json", _read_pairs),
+    "run.json-pairs": Format(lambda folder: _pairs(folder) / "run.json", _read_pairs),
     "list-jsonl": Format(_jsonl, _read_list),
     "list-csv": Format(_csv, _read_list),
     "maps.npy": Format(_scores("maps.npy"), _read_scores),

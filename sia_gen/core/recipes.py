@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.data.dataset import MANIFESTS
+from sia_gen.core.data.manifest import MANIFESTS
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.store.documents import MAX_YAML_BYTES, parse_yaml, read_limited
 
@@ -36,9 +36,8 @@ def read_recipe(name_or_path: str, section: str) -> dict[str, Any]:
             raise UserError(f"recipe {name_or_path!r} is unknown.{near_names(name_or_path, known)}")
     content = read_yaml(path)
     if section not in content:
-        raise UserError(
-            f"recipe {path} has no section {section!r}: found {', '.join(map(str, content))}"
-        )
+        there = ", ".join(map(str, content))
+        raise UserError(f"recipe {path} has no section {section!r}: found {there}")
     found = content[section]
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise UserError(f"recipe {path}: section {section!r} holds no named options")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sia_gen.core.store.pair_shards import read_pairs
 
 from harness.quality.weights import load_tensors
 from sia_gen.core.errors import UserError
@@ -19,7 +20,6 @@ from sia_gen.core.pixels.images import decode, read_image, read_size
 from sia_gen.core.recipes import read_yaml
 from sia_gen.core.store.archives import check_zip, read_npy, read_npz
 from sia_gen.core.store.files import read_json
-from sia_gen.core.store.pair_shards import read_pairs
 from sia_gen.core.store.shards import ShardReader
 from sia_gen.diffusion.safe_pickle import find_state_dict, read_torch_file
 

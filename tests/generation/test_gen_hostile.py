@@ -11,16 +11,13 @@ import gen_support as support
 import numpy as np
 import pytest
 
-from sia_gen.care.pack import PackOptions, pack
 from sia_gen.care.repair import repair
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
-from sia_gen.generate.options import ExecutionOptions
-from sia_gen.pairs.care import repair as repair_pairs
-from sia_gen.pairs.care import verify as verify_pairs
-from sia_gen.pairs.make import synthesize
-from sia_gen.pairs.plan import SynthesisOptions
-from sia_gen.runs.verify import verify
+from sia_gen.generate.contents import pairs
+from sia_gen.generate.options import ExecutionOptions, PackOptions, SynthesisOptions
+from sia_gen.generate.run import run
 
 LOCAL = ExecutionOptions(executor="local")
 
@@ -34,7 +31,7 @@ def packed(tmp_path: Path) -> Path:
         pixels = np.full((8, 8, 3), value, dtype=np.uint8)
         (source / f"{value}.png").write_bytes(encode_png(pixels))
     out = tmp_path / "packed"
-    pack(PackOptions(source=str(source.parent), out=str(out)))
+    support.pack(PackOptions(source=str(source.parent), out=str(out)))
     return out
 
 
@@ -55,11 +52,11 @@ def _content(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("change", "value"),
     [
-        ("shards/0/dataset", "../../victim/shards/mini"),
-        ("shards/0/category", "../brick"),
-        ("shards/0/dataset", "/victim"),
-        ("shards/0/files", [["../../x.png", "0"]]),
-        ("shards/0/shard", "0"),
+        ("recipe/shards/0/dataset", "../../victim/shards/mini"),
+        ("recipe/shards/0/category", "../brick"),
+        ("recipe/shards/0/dataset", "/victim"),
+        ("recipe/shards/0/files", [["../../x.png", "0"]]),
+        ("recipe/shards/0/shard", "0"),
     ],
 )
 def test_repair_of_a_packed_folder_deletes_nothing_of_another(
@@ -69,7 +66,7 @@ def test_repair_of_a_packed_folder_deletes_nothing_of_another(
     shutil.copytree(finished, victim)
     before = _content(victim)
     _edit(packed / "run.json", change, value)
-    with pytest.raises(UserError, match=r"run\.json"):
+    with pytest.raises(UserError, match=r"run\.json|specification|belongs to a run"):
         repair(packed, LOCAL)
     assert _content(victim) == before
 
@@ -81,7 +78,7 @@ def test_repair_of_a_packed_folder_drops_nothing_before_it_compares(packed: Path
     tar = next(packed.rglob("*.tar"))
     tar.write_bytes(b"torn")
     before = _content(packed)
-    with pytest.raises(UserError, match="nothing is dropped"):
+    with pytest.raises(UserError, match="belongs to a run with other options or other files"):
         repair(packed, LOCAL)
     assert _content(packed) == before
 
@@ -97,7 +94,7 @@ def test_repair_of_a_run_deletes_nothing_of_another(tmp_path: Path, finished: Pa
     ):
         shutil.copy(finished / "run.json", out / "run.json")
         _edit(out / "run.json", change, value)
-        with pytest.raises(UserError, match=r"run\.json"):
+        with pytest.raises(UserError, match="specification of a shard"):
             verify(out)
         with pytest.raises(UserError):
             repair(out, LOCAL)
@@ -121,18 +118,18 @@ def test_repair_of_pairs_deletes_nothing_of_another(tmp_path: Path, mini: Path) 
     options = SynthesisOptions(
         method="noise", out=str(tmp_path / "pairs"), data=str(mini), per_category=2, resolution=16
     )
-    synthesize(options)
+    run(pairs.prepare(options), LOCAL)
     victim, out = tmp_path / "victim", tmp_path / "pairs"
     shutil.copytree(out, victim)
     before = _content(victim)
-    document = json.loads((out / "synthesis.json").read_text())
+    document = json.loads((out / "run.json").read_text())
     for facts in document["recipe"]["categories"].values():
         facts["dataset"] = "../../victim/shards/mini"
-    (out / "synthesis.json").write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r"synthesis\.json: dataset"):
-        verify_pairs(out)
+    (out / "run.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="specification of a shard: dataset"):
+        verify(out)
     with pytest.raises(UserError):
-        repair_pairs(out)
+        repair(out, LOCAL)
     assert _content(victim) == before
 
 
@@ -142,7 +139,7 @@ def test_the_card_shows_names_as_text(tmp_path: Path) -> None:
     folder = source / name
     folder.mkdir(parents=True)
     (folder / "0.png").write_bytes(encode_png(np.zeros((8, 8, 3), dtype=np.uint8)))
-    pack(PackOptions(source=str(source), out=str(tmp_path / "out"), dataset="<b>[x](y)"))
+    support.pack(PackOptions(source=str(source), out=str(tmp_path / "out"), dataset="<b>[x](y)"))
     card = (tmp_path / "out" / "README.md").read_text().partition("---\n\n")[2]
     text = "\n".join(line for line in card.splitlines() if not line.startswith("      "))
     assert "<img" not in text and "<b>" not in text and "[x](" not in text
