@@ -24,8 +24,15 @@ NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        for again in range(3, -1, -1):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = temporary.open("wb")
+                break
+            except FileNotFoundError:  # whoever was the last in this folder removed it just now
+                if not again:
+                    raise
+        with file:
             file.write(content)
             file.flush()
             if durable:

@@ -163,12 +163,31 @@ class ObjectPath:
         self._call(lambda fs: fs.pipe_file(str(self.key), content))
 
     def create(self, content: bytes) -> bool:
-        """Puts the object where there is none; False where there is one: the first writer wins."""
+        """Puts the object where there is none; False where there is another: the first writer wins.
+
+        A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
+        own object: the same content counts as written.
+        """
         try:
             self._call(lambda fs: fs.pipe_file(str(self.key), content, mode="create"))
         except FileExistsError:
-            return False
+            return self._holds(content)
         return True
+
+    def _holds(self, content: bytes) -> bool:
+        """Returns whether the object is there with this content."""
+        try:
+            return self.stat().st_size == len(content) and self.read_bytes() == content
+        except FileNotFoundError:
+            return False
+
+    def now(self) -> float:
+        """Returns the store's own time, in seconds: that of an object which is written for it."""
+        probe = self / f".tmp-time-{secrets.token_hex(8)}"
+        probe.replace_content(b"")
+        found = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return found
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object."""
