@@ -23,10 +23,9 @@ Example:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option(
     "--image-score",
-    type=click.Choice(["max", "avgpool16_max"]),
-    default="max",
-    show_default=True,
-    help="An image's score: the map's maximum, or that of its 16 x 16 window means.",
+    type=click.Choice(["max", "avgpool16_max", "top1_mean"]),
+    help="An image's score: the map's maximum, that of its 16 x 16 window means, or the mean of"
+    " its highest hundredth.  [default: the recipe's]",
 )
 @click.option(
     "--false-alarms",
@@ -42,7 +41,7 @@ def predict(
     images: Path,
     model: Path,
     out: Path,
-    image_score: str,
+    image_score: str | None,
     false_alarms: float,
     steps: bool,
     device: str,
@@ -53,7 +52,7 @@ def predict(
     from detector.inference.predict import predict as run_prediction
 
     options = PredictOptions(
-        image_score=image_score, false_alarms=false_alarms, device=device, steps=steps
+        image_score=image_score or "", false_alarms=false_alarms, device=device, steps=steps
     )
     summary = run_prediction(images, model, out, options)
     if as_json:

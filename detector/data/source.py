@@ -40,7 +40,8 @@ class Mixture:
         return self.made[min(chosen, len(self.made) - 1)].pair(normal, region, rng)
 
 
-def _build(options: TrainOptions, context: Context) -> Method:
+def build(options: TrainOptions, context: Context) -> Method:
+    """Returns the method, or mixture of methods, that options name."""
     weights = parse(options.source)
     made: list[Method] = []
     for name in weights:
@@ -86,7 +87,7 @@ def sources(
             shards=task.tars[part],
             takes=held_out_rule(options, held),
         )
-        found.append(_build(options, context))
+        found.append(build(options, context))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from detector.model import Detector
-from detector.scorefile import image_scores
+from detector.scorefile import IMAGE_SCORES, image_scores
 from sia_gen.compute.device import autocast
 from sia_gen.core.pixels.images import Array8, read_image
 
@@ -37,8 +37,8 @@ def anomaly_maps(
 def score_images(
     model: Detector, paths: tuple[Path, ...], resolution: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Returns the image scores of files in their order: score_max, score_avgpool16_max."""
-    found: dict[str, list[float]] = {"score_max": [], "score_avgpool16_max": []}
+    """Returns the image scores of files in their order, by the names of `image_scores`."""
+    found: dict[str, list[float]] = {f"score_{name}": [] for name in IMAGE_SCORES}
     for start in range(0, len(paths), BATCH):
         images = np.stack([read_image(p, resolution) for p in paths[start : start + BATCH]])
         for map_HW in anomaly_maps(model, images, device):

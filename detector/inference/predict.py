@@ -27,7 +27,7 @@ DOCUMENT = "predictions.json"
 class PredictOptions:
     """How to decide: which image score, and how many false alarms among normal images to accept."""
 
-    image_score: str = "max"
+    image_score: str = ""  # the checkpoint's own
     false_alarms: float = 0.05
     device: str = "auto"
     steps: bool = False
@@ -93,8 +93,10 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
         raise UserError(f"output {out} is a file: give a folder")
     device = devices.choose_device(options.device)
     trained = checkpoint.load(model if model.is_dir() else model.parent, device, fast=True)
-    column = f"score_{options.image_score}"
-    reference = facts["reference"]
+    image_score = options.image_score or trained.options.image_score
+    column, reference = f"score_{image_score}", facts["reference"]
+    if column not in reference:
+        raise UserError(f"{model} was made by an older version: it has no {column}; train again")
     threshold = threshold_of(reference[column], options.false_alarms)
     base = source if source.is_dir() else source.parent
     rows: list[dict[str, Any]] = []
@@ -128,7 +130,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     summary = {
         "model": str(facts["category"]),
         "checkpoint_sha256": str(facts["sha256"]),
-        "image_score": options.image_score,
+        "image_score": image_score,
         "threshold": threshold,
         "threshold_from": _threshold_from(len(reference[column]), held_out, options.false_alarms),
         "false_alarms_promised": promised(len(reference[column]), held_out, options.false_alarms),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from detector import checkpoint, models, scorefile
 from detector.data.task import MULTI_CLASS
@@ -39,16 +40,22 @@ def _own_words(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a score must be read with: all that made it, but nothing measured.
+def _image_scores(map_HW: npt.NDArray[np.float32], own: str) -> dict[str, float]:
+    """Returns an image's scores; `score_own` where the recipe decides by another than the max."""
+    found = scorefile.image_scores(map_HW)
+    return found | ({"score_own": found[f"score_{own}"]} if own != "max" else {})
 
-    Keys that describe one category's own run lie under `run` or bear names that a leaderboard
-    keeps out of the comparison; the others must agree between results of one row.
-    """
+
+def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns what must agree between results of one row: all that made a score, but its run."""
     options = dict(facts["options"])
     inner = dict(options["options"])
-    source = str(options["source"])
-    budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
+    source, own = str(options["source"]), str(options.get("image_score", "max"))
+    named = [n for n in ("steps", "epochs", "budget_minutes") if options.get(n)]
+    budget = {name: options[name] for name in named}
+    rule = str(facts.get("chosen", {}).get("rule", "last"))
+    if facts["step"] < facts.get("total", facts["step"]) and rule == "last":
+        rule = f"step {facts['step']} of {facts['total']}"  # kept on the way
     unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in options.items() if k not in unlike}
     # The hash names them as it always did: an earlier record and a new one stay one row.
@@ -60,9 +67,9 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "detector": str(options["model"]),
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
-        "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
-        "checkpoint_sha256": str(facts["sha256"]),
-        "image_scores": ["max", "avgpool16_max"],
+        "checkpoint_rule": rule,
+        "image_scores": ["max", "avgpool16_max", *(["own"] if own != "max" else [])],
+        **({"image_score": own} if own != "max" else {}),
         "resolution": int(options["resolution"]),
         "backbone": str(facts["backbone"]),
         "backbone_sha256": str(facts["backbone_sha256"]),
@@ -70,16 +77,12 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
         "methods": facts["inputs"].get("methods", {}),
-        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
-        "seed": int(options["seed"]),
         "batch": int(options["batch_size"]),
         "lr": float(options["learning_rate"]),
         "schedule": str(options["schedule"]),
         **budget,
         **_own_words(options),
         "training_precision": str(facts["precision"]),
-        "train_images": int(facts["inputs"]["train_images"]),
-        "device": str(facts["device"]),
         "code_version": versions()["sia-gen"],
     }
 
@@ -99,17 +102,28 @@ def model_folder(run: Path, category: Category) -> Path:
     return shared
 
 
+def kept_folder(folder: Path, step: int) -> Path:
+    """Returns the folder of a checkpoint that training kept; UserError names those that are."""
+    found = folder / runfolder.KEPT / f"step-{step:08}"
+    if not (found / runfolder.DOCUMENT).is_file():
+        kept = [int(p.name[5:]) for p in sorted((folder / runfolder.KEPT).glob("step-*"))]
+        raise UserError(
+            f"{folder} kept no step {step}, but {kept or 'none'}: `detector train --keep-every N`"
+        )
+    return found
+
+
 def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
         return False
-    recorded = read_json(path)["protocol"]
+    protocol, run = scorefile.stated(read_json(path), str(path))
     return (
-        recorded.get("checkpoint_sha256") == facts["sha256"]
-        and recorded.get("scoring_precision") == precision
-        and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
-        and recorded.get("code_version") == versions()["sia-gen"]
+        run.get("checkpoint_sha256") == facts["sha256"]
+        and protocol.get("scoring_precision") == precision
+        and run.get("test_sha256") == _hash_test(category)
+        and protocol.get("code_version") == versions()["sia-gen"]
     )
 
 
@@ -120,10 +134,18 @@ def score(
     *,
     force: bool = False,
     precision: str = "fp32",
+    step: int | None = None,
 ) -> bool:
-    """Scores one category's test images; False where that was done before and is left alone."""
+    """Scores one category's test images; False where that was done before and is left alone.
+
+    `step` takes a checkpoint that training kept on its way; its scores lie in its own folder.
+    """
     folder = runfolder.folder_of(run, category)
     source = model_folder(run, category)
+    if step is not None:
+        if source != folder:
+            raise UserError(f"{source} is a model of several categories: score its last step")
+        folder = source = kept_folder(source, step)
     facts = checkpoint.read_facts(source)
     if category.key not in facts.get("categories", [facts["category"]]):
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
@@ -157,17 +179,22 @@ def score(
             "defect": example.defect,
             "anomalous": example.anomalous,
             "has_mask": example.mask is not None,
-            **scorefile.image_scores(map_HW),
+            **_image_scores(map_HW, trained.options.image_score),
         }
         for example, map_HW in zip(category.test, maps_NHW, strict=True)
     ]
-    protocol = protocol_of(facts)
-    protocol["scoring_precision"] = precision
-    protocol["run"] = {
+    protocol = protocol_of(facts) | {"scoring_precision": precision}
+    run_facts = {
+        "seed": int(facts["options"]["seed"]),
+        "checkpoint_sha256": str(facts["sha256"]),
+        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
+        "train_images": int(facts["inputs"]["train_images"]),
+        "device": str(facts["device"]),
         "test_sha256": _hash_test(category),
         "steps": int(facts["step"]),
         "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
         "train_seconds": round(float(facts["seconds"]), 1),
+        **{f"train_{k}": round(facts[k], 1) for k in ("cpu_seconds",) if k in facts},
         **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
         "scoring_device": device.type,
@@ -179,6 +206,7 @@ def score(
         masks_NHW=np.stack(masks).astype(np.uint8),
         items=items,
         protocol=protocol,
+        run=run_facts,
     )
     scorefile.write(folder / FOLDER, scores)
     return True
