@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from sia_gen.compute import device as devices
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import encode_png, is_image_name, read_image, resize_image
 from sia_gen.core.store.files import write_bytes, write_json
+from sia_gen.core.text import CsvWriter, say
 
 TABLE = "predictions.csv"
 DOCUMENT = "predictions.json"
@@ -108,7 +107,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
             original = read_image(path)
         except UserError as error:
             unread.append({"path": name, "error": str(error)})
-            print(f"skipped: {error}", file=sys.stderr)
+            say(f"skipped: {error}")
             continue
         image = resize_image(original, trained.options.resolution)
         map_HW = anomaly_maps(trained.model, image[None], device)[0]
@@ -122,9 +121,10 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
         decision = "anomalous" if score > threshold else "normal"
         rows.append({"path": name, "score": score, "threshold": threshold, "decision": decision})
     table = io.StringIO()
-    writer = csv.DictWriter(table, ["path", "score", "threshold", "decision"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    heads = ["path", "score", "threshold", "decision"]
+    writer = CsvWriter(table, heads)
+    for row in rows:
+        writer.row(row[head] for head in heads)
     write_bytes(out / TABLE, table.getvalue().encode())
     held_out = reference["images"] == "held-out"
     summary = {
