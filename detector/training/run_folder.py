@@ -11,7 +11,6 @@ RUN/<dataset>/<category>/scores/                  the score file of the test ima
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +21,12 @@ from detector.data.source import identity
 from detector.data.task import Task
 from detector.options import HARMLESS, TrainOptions
 from sia_gen.core.data.dataset import Category
-from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
 from sia_gen.core.pip_weights import PIP, lite_weights
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.store.held import discard, held
 from sia_gen.core.store.shards import read_record
 
 OPTIONS = "options.json"
@@ -236,19 +236,9 @@ def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
 
     A finished training that is to grow becomes an unfinished one first.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(f"{folder} is in use by another training: wait for it") from error
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            if leftover.is_file():
-                leftover.unlink()
+    with held(folder):
+        for leftover in (folder / STATE).glob(f"{TEMPORARY_PREFIX}*"):
+            discard(leftover)
         if not (folder / OPTIONS).is_file() or grows(read_json(folder / OPTIONS), document):
             (folder / DOCUMENT).unlink(missing_ok=True)
             write_json(folder / OPTIONS, document)

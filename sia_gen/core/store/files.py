@@ -113,10 +113,9 @@ def read_json(path: Location) -> Any:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that replaces `path` when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary.mkdir()
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -126,9 +125,14 @@ def new_folder(path: Path) -> Iterator[Path]:
             old = path.parent / f"{TEMPORARY_PREFIX}old-{path.name}-{secrets.token_hex(4)}"
             path.rename(old)
             temporary.rename(path)
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
         else:
             temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
