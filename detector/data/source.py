@@ -93,7 +93,7 @@ def sources(
 
 def needs_shards(text: str) -> bool:
     """Returns whether a source takes synthetic images from shards."""
-    return "sdas" in parse(text)
+    return any(getattr(load(methods, name), "SHARDS", False) for name in parse(text))
 
 
 def identity(options: TrainOptions) -> dict[str, Any]:
