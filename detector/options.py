@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
+from detector.frame import FITS, parse_tiles
 from detector.data.mixture import canonical, complete_options, parse
 from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
 
-__all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored"]
+__all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored", "without_unasked"]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOCOLS = ("last", "held-out", "best-on-test")
@@ -22,12 +23,17 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """One category's training. `steps` 0 means `epochs` times the category's normal images."""
+    """One category's training. `steps` 0 means `epochs` times the category's normal images.
+
+    `tiles` is SIDE[:OVERLAP] or empty; with tiles `resolution` is their side.
+    """
 
     recipe: str = "realnet"
     model: str = "realnet"
     source: str = "sdas"
     resolution: int = 256
+    fit: str = "stretch"
+    tiles: str = ""
     batch: int = 16
     steps: int = 0
     epochs: int = 0
@@ -62,6 +68,18 @@ class TrainOptions:
             raise UserError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.batch < 2 or self.batch % 2:
             raise UserError(f"batch {self.batch}: half of it is normal, so give an even number")
+        side, _ = parse_tiles(self.tiles)
+        if side and side != self.resolution:
+            raise UserError(
+                f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"
+                " network sees squares of their side, so leave out the resolution"
+            )
+        if self.fit not in FITS:
+            raise UserError(f"fit {self.fit!r} is not one of {', '.join(FITS)}")
+        if side and self.fit != "stretch":
+            raise UserError(f"fit {self.fit} and tiles exclude each other: tiles keep the scale")
+        if side and self.protocol == "best-on-test":
+            raise UserError("protocol best-on-test is not offered with tiles: use held-out")
         if self.resolution < 16:
             raise UserError(f"resolution {self.resolution}: at least 16 is needed")
         if self.steps < 0 or self.epochs < 0 or not (self.steps or self.epochs):
@@ -119,6 +137,11 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
                 near = near_names(str(name), [*train_types, *model_types])
                 raise UserError(f"{where}: option {name!r} is unknown.{near}")
     own["source"] = canonical(own.get("source", TrainOptions.source))
+    side, overlap = parse_tiles(own.get("tiles", ""))
+    if side:
+        own["tiles"] = f"{side}:{overlap}"
+        if "resolution" not in given:  # a recipe's resolution is for whole images
+            own["resolution"] = side
     # A recipe may speak of methods that another --source leaves out; the command line may not.
     used = parse(own["source"])
     asked = {str(name).partition(".")[0] for name in given if "." in str(name)}
@@ -126,6 +149,15 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     own["methods"] = complete_options(own["source"], methods)
     complete = model(**inner)
     return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
+
+
+def without_unasked(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns recorded options without those that came later and are not made use of.
+
+    So runs of before and after have the same options where they mean the same.
+    """
+    usual = {"fit": "stretch", "tiles": ""}
+    return {k: v for k, v in options.items() if not (k in usual and usual[k] == v)}
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

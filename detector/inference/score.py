@@ -10,17 +10,17 @@ import numpy as np
 
 from detector import checkpoint, models, scorefile
 from detector.data.task import MULTI_CLASS
-from detector.options import HARMLESS, model_options
+from detector.frame import Frame
+from detector.options import HARMLESS, model_options, restored, without_unasked
 from detector.training import run_folder as runfolder
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import read_image
+from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.store.files import read_json
 
 FOLDER = "scores"
-PASS = 16  # images scored at a time
 
 
 def _hash_test(category: Category) -> str:
@@ -50,7 +50,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
     unlike = {"options", "methods", "seed", *HARMLESS}
-    asked = {k: v for k, v in options.items() if k not in unlike}
+    asked = {k: v for k, v in without_unasked(options).items() if k not in unlike}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
         inner.pop("weights")  # a file is known by its content, wherever it lay
@@ -62,6 +62,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_sha256": str(facts["sha256"]),
         "image_scores": ["max", "avgpool16_max"],
         "resolution": int(options["resolution"]),
+        **{k: v for k, v in without_unasked(options).items() if k in {"fit", "tiles"}},
         "backbone": str(facts["backbone"]),
         "backbone_sha256": str(facts["backbone_sha256"]),
         "source": source,
@@ -97,7 +98,9 @@ def model_folder(run: Path, category: Category) -> Path:
     return shared
 
 
-def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
+def is_scored(
+    folder: Path, category: Category, facts: dict[str, Any], precision: str, full_size: bool
+) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
@@ -106,6 +109,7 @@ def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision
     return (
         recorded.get("checkpoint_sha256") == facts["sha256"]
         and recorded.get("scoring_precision") == precision
+        and recorded.get("map_size", "network") == map_size(facts, full_size)
         and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
         and recorded.get("code_version") == versions()["sia-gen"]
     )
@@ -118,8 +122,13 @@ def score(
     *,
     force: bool = False,
     precision: str = "fp32",
+    full_size: bool = False,
 ) -> bool:
-    """Scores one category's test images; False where that was done before and is left alone."""
+    """Scores one category's test images; False where that was done before and is left alone.
+
+    With `full_size` the maps have each image's own size, as those of tiles and padded images
+    always have.
+    """
     folder = runfolder.folder_of(run, category)
     source = model_folder(run, category)
     facts = checkpoint.read_facts(source)
@@ -127,56 +136,64 @@ def score(
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
     if not category.test:
         raise UserError(f"{category.root} has no test images: expected {category.root}/test/...")
-    if not force and is_scored(folder, category, facts, precision):
+    if not force and is_scored(folder, category, facts, precision, full_size):
         return False
     import torch
 
-    from detector import device as devices
-    from detector.inference.maps import anomaly_maps
+    from detector.inference.engine import Engine
+    from detector.inference.pipeline import read_ahead
 
-    device = devices.choose(device_name)
-    devices.choose_precision(precision, device)
-    trained = checkpoint.load(source, device, fast=True)
-    resolution = trained.options.resolution
-    maps, seconds = [], 0.0
-    for start in range(0, len(category.test), PASS):
-        part = category.test[start : start + PASS]
-        images = np.stack([read_image(e.path, resolution) for e in part])
-        began = time.perf_counter()
-        maps.append(anomaly_maps(trained.model, images, device, precision))
-        seconds += time.perf_counter() - began
-    maps_NHW = np.concatenate(maps)
-    empty = np.zeros((resolution, resolution), dtype=np.bool_)
-    drawn = [e.read_mask(resolution) for e in category.test]
-    masks = [empty if mask is None else mask for mask in drawn]
-    items = [
-        {
-            "path": str(example.path),
-            "defect": example.defect,
-            "anomalous": example.anomalous,
-            "has_mask": example.mask is not None,
-            **scorefile.image_scores(map_HW),
-        }
-        for example, map_HW in zip(category.test, maps_NHW, strict=True)
+    engine = Engine.load(source, device_name, precision)
+    own_size = map_size(facts, full_size) == "own"
+    side = engine.frame.resolution
+    sizes = [
+        read_size(e.path)[::-1] if own_size else (side, side) for e in category.test
     ]
-    protocol = protocol_of(facts)
-    protocol["scoring_precision"] = precision
-    protocol["run"] = {
-        "test_sha256": _hash_test(category),
-        "steps": int(facts["step"]),
-        "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
-        "train_seconds": round(float(facts["seconds"]), 1),
-        **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
-        "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
-        "scoring_device": device.type,
-        "threads": torch.get_num_threads(),
-    }
-    scores = scorefile.Scores(
-        category=category.key,
-        maps_NHW=maps_NHW,
-        masks_NHW=np.stack(masks).astype(np.uint8),
-        items=items,
-        protocol=protocol,
-    )
-    scorefile.write(folder / FOLDER, scores)
+    seconds = 0.0
+    with scorefile.writer(folder / FOLDER, category.key, sizes) as add:
+        examples = iter(category.test)
+        for batch in read_ahead((e.path for e in category.test), engine):
+            for read in batch:
+                if read.error is not None:
+                    raise read.error
+            began = time.perf_counter()
+            answers = engine.answers(
+                [read.prepared for read in batch], [read.size for read in batch]
+            )
+            seconds += time.perf_counter() - began
+            for answer, example in zip(answers, examples, strict=False):
+                map_HW = answer.map() if own_size else answer.small
+                drawn = example.read_mask(None if own_size else side)
+                add(
+                    {
+                        "path": str(example.path),
+                        "defect": example.defect,
+                        "anomalous": example.anomalous,
+                        "has_mask": example.mask is not None,
+                        **answer.scores,
+                    },
+                    map_HW,
+                    np.zeros(map_HW.shape, dtype=np.uint8) if drawn is None else drawn,
+                )
+        protocol = protocol_of(facts)
+        protocol["scoring_precision"] = precision
+        if own_size:
+            protocol["map_size"] = "own"
+        protocol["run"] = {
+            "test_sha256": _hash_test(category),
+            "steps": int(facts["step"]),
+            "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
+            "train_seconds": round(float(facts["seconds"]), 1),
+            **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
+            "images_per_second": round(len(category.test) / max(seconds, 1e-9), 2),
+            "scoring_device": engine.device.type,
+            "threads": torch.get_num_threads(),
+        }
+        add.protocol = protocol
     return True
+
+
+def map_size(facts: dict[str, Any], full_size: bool) -> str:
+    """Returns whether a checkpoint's score maps have the network's size or each image's own."""
+    frame = Frame.of(restored(facts["options"]))
+    return "own" if full_size or frame.own_size else "network"

@@ -19,7 +19,7 @@ from typing import Any
 from detector.data.normals import is_held_out
 from detector.data.source import identity
 from detector.data.task import Task
-from detector.options import HARMLESS, TrainOptions
+from detector.options import HARMLESS, TrainOptions, without_unasked
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.provenance import hash_options, sha256_file, versions
@@ -139,7 +139,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
 
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    options = {k: v for k, v in document.get("options", {}).items() if k not in HARMLESS}
+    recorded = without_unasked(document.get("options", {}))
+    options = {k: v for k, v in recorded.items() if k not in HARMLESS}
     inner = dict(options.pop("options", {}))
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
         inner.pop("weights", None)  # a file is known by its content, wherever it lies

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from detector import checkpoint, models
 from detector.data.batches import Batches
-from detector.data.normals import NormalImages
+from detector.data.normals import normal_images
 from detector.data.source import sources
 from detector.data.task import Task
-from detector.inference.maps import score_images
+from detector.inference.engine import score_files
+from detector.frame import Frame
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
 from detector.training import run_folder as runfolder
@@ -102,7 +103,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
                 else ("training", tuple(p for used, _ in splits for p in used))
             )
             judge = copy.deepcopy(model).inference_form()
-            scores = score_images(judge, paths, options.resolution, accelerator.device)
+            scores = score_files(judge, paths, Frame.of(options), accelerator.device)
             facts |= {
                 "options": dataclasses.asdict(options),
                 "category": task.key,
@@ -147,7 +148,7 @@ def _fit(
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = NormalImages(parts, options.resolution)
+    normals = normal_images(parts, options)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -51,7 +51,7 @@ def test_folder_gives_pictures_and_a_table_and_names_bad_files(
         wanted = "anomalous" if float(row["score"]) > float(row["threshold"]) else "normal"
         assert row["decision"] == wanted
         picture = Image.open(out / "overlays" / f"{row['path']}.png")
-        assert picture.size == (3 * 32 + 2 * overlay.GAP, 32)
+        assert picture.size == (3 * 50 + 2 * overlay.GAP, 40 + overlay.CAPTION)
     document = json.loads((out / "predictions.json").read_text())
     assert "held-out normal images" in document["threshold_from"]
     assert [bad["path"] for bad in document["unreadable"]] == ["text.png"]

@@ -1,0 +1,95 @@
+"""A prediction's table, written as it goes: what it lists is done, whatever happened since.
+
+predictions.jsonl   one line an image, appended batch by batch: the truth, boxes included
+predictions.csv     the same without boxes, for spreadsheets; made again from the lines at a start
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sia_gen.core.errors import UserError
+from sia_gen.core.store.files import write_bytes
+
+LINES = "predictions.jsonl"
+TABLE = "predictions.csv"
+COLUMNS = ("path", "score", "threshold", "decision", "width", "height", "regions", "area")
+
+
+class Ledger:
+    """The rows of a folder of predictions, in the order in which they were made."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads what an earlier run left; a line that was cut by a kill does not count."""
+        self._lines, self._table = folder / LINES, folder / TABLE
+        self.rows: list[dict[str, Any]] = []
+        if self._lines.is_file():
+            self._read()
+        write_bytes(self._table, self._csv([dict(zip(COLUMNS, COLUMNS, strict=True))]))
+        self._append(self._table, self._csv([_flat(row) for row in self.rows]))
+
+    def _read(self) -> None:
+        content = self._lines.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                self.rows.append({"path": row["path"], **row})
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(
+                    f"{self._lines}, line {number} is no prediction: remove the file, or give"
+                    " another --out"
+                ) from error
+        if len(whole) < len(content):
+            os.truncate(self._lines, len(whole))
+
+    @staticmethod
+    def _csv(rows: list[dict[str, Any]]) -> bytes:
+        text = io.StringIO()
+        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    @staticmethod
+    def _append(path: Path, content: bytes) -> None:
+        try:
+            with path.open("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Adds rows to both files; on return they are on the disk."""
+        if not rows:
+            return
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        self._append(self._lines, text.encode())
+        self._append(self._table, self._csv([_flat(row) for row in rows]))
+        self.rows += rows
+
+    def coco(self) -> dict[str, Any]:
+        """Returns the regions as COCO's detection format: images, annotations, one category."""
+        images, annotations = [], []
+        for number, row in enumerate(self.rows, start=1):
+            images.append(
+                {"id": number, "file_name": row["path"], "width": row["width"],
+                 "height": row["height"]}
+            )  # fmt: skip
+            for x, y, width, height, area, score in row["boxes"]:
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": number, "category_id": 1,
+                     "bbox": [x, y, width, height], "area": area, "score": score, "iscrowd": 0}
+                )  # fmt: skip
+        categories = [{"id": 1, "name": "anomaly"}]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    found = {**row, "regions": len(row["boxes"])}
+    return {name: found[name] for name in COLUMNS}
