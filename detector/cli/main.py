@@ -75,6 +75,8 @@ def group() -> None:
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
 @click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
 @click.option("--resolution", type=int, help="Side of the images in pixels.")
+@click.option("--tiles", help="SIDE[:OVERLAP]: look at squares of so many pixels at full scale.")
+@click.option("--fit", help="Whole images: stretch to a square, or pad to it.")
 @click.option("--batch", type=int, help="Images a step, half of them normal.")
 @click.option("--steps", type=int, help="Optimiser steps.")
 @click.option("--epochs", type=int, help="Passes over the normal images, instead of --steps.")
@@ -211,6 +213,7 @@ def train(
     show_default=True,
     help="Of the networks; a faster one is named in the protocol.",
 )
+@click.option("--full-size", is_flag=True, help="Maps at each image's own size, for any detector.")
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the score folders as JSON on stdout.")
 def score(
@@ -219,6 +222,7 @@ def score(
     category: str,
     device: str,
     precision: str,
+    full_size: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -236,7 +240,9 @@ def score(
         model_folder(run, one)
     summary = []
     for one in categories:
-        fresh = run_scoring(run, one, device, force=force, precision=precision)
+        fresh = run_scoring(
+            run, one, device, force=force, precision=precision, full_size=full_size
+        )
         folder = folder_of(run, one) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         print(f"{one.key}: {state}", file=sys.stderr)
