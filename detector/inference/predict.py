@@ -20,7 +20,7 @@ from tqdm import tqdm
 from detector import checkpoint
 from detector.inference.engine import Engine
 from detector.inference.ledger import TABLE, Ledger
-from detector.inference.outputs import MAPS, Outputs
+from detector.inference.files import MAPS, Outputs
 from detector.inference.pipeline import Read, read_ahead, workers
 from detector.inference.prediction import Prediction
 from detector.inference.threshold import decide, promised, threshold_of
