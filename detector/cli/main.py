@@ -291,7 +291,7 @@ def predict(
         return
     print(
         f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
-        f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
+        f" {summary['threshold']:.4g} from {summary['threshold_from']}; table {out / TABLE},"
         f" pictures {out / 'overlays'}",
         file=sys.stderr,
     )

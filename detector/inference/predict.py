@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +11,22 @@ import numpy as np
 
 from detector import checkpoint
 from detector import device as devices
-from detector.inference import overlay, steps
+from detector.inference import outputs, overlay, steps
 from detector.inference.maps import anomaly_maps
+from detector.inference.outputs import DOCUMENT, TABLE
 from detector.scorefile import image_scores
 from sia_gen.core.errors import IncompleteError, UserError
-from sia_gen.core.pixels.images import encode_png, is_image_name, read_image, resize_image
-from sia_gen.core.store.files import write_bytes, write_json
-
-TABLE = "predictions.csv"
-DOCUMENT = "predictions.json"
+from sia_gen.core.pixels.images import (
+    EXTENSIONS,
+    encode_png,
+    is_image_name,
+    read_image,
+    resize_image,
+)
+from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.files import write_json
+from sia_gen.core.store.walk import walk
+from sia_gen.core.text import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +79,15 @@ def find_images(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give an image or a folder of images")
-    found = sorted(p for p in source.rglob("*") if p.is_file() and is_image_name(p))
+    found = walk(source, is_image_name, left_out=outputs.is_output)
     if not found:
-        raise UserError(f"{source} holds no image")
+        others = walk(source, lambda path: not path.name.startswith("."), outputs.is_output)
+        there = f" ({len(others)} other files, such as {shown(others[0].name)})" if others else ""
+        kinds = ", ".join(sorted(EXTENSIONS))
+        raise UserError(
+            f"{source} holds no image{there}: images are {kinds}, at any depth, outside of hidden"
+            " folders"
+        )
     return found
 
 
@@ -100,30 +111,33 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     base = source if source.is_dir() else source.parent
     rows: list[dict[str, Any]] = []
     unread: list[dict[str, str]] = []
-    for path in paths:
-        name = str(path.relative_to(base))
-        try:
-            original = read_image(path)
-        except UserError as error:
-            unread.append({"path": name, "error": str(error)})
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        image = resize_image(original, trained.options.resolution)
-        map_HW = anomaly_maps(trained.model, image[None], device)[0]
-        score = image_scores(map_HW)[column]
-        picture = overlay.panel(image, map_HW, threshold)
-        # The whole name, with its extension: a.png and a.jpg are two images.
-        write_bytes(out / "overlays" / f"{name}.png", encode_png(picture, level=6))
-        if options.steps:
-            picture = steps.panel(trained.model, image, device, threshold)
-            write_bytes(out / "steps" / f"{name}.png", encode_png(picture, level=6))
-        decision = "anomalous" if score > threshold else "normal"
-        rows.append({"path": name, "score": score, "threshold": threshold, "decision": decision})
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ["path", "score", "threshold", "decision"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(out / TABLE, table.getvalue().encode())
+    identity = {"checkpoint": facts["sha256"], "threshold": threshold, "column": column}
+    with outputs.Table(out, identity | {"steps": options.steps}) as table:
+        for path in paths:
+            # The whole name, with its extension: a.png and a.jpg are two images.
+            name = str(path.relative_to(base))
+            try:
+                sha256 = sha256_file(path)
+                row = table.kept(name, sha256)
+                original = None if row else read_image(path)
+            except (UserError, OSError) as error:
+                unread.append({"path": shown(name), "error": shown(str(error))})
+                print(f"skipped: {shown(str(error))}", file=sys.stderr)
+                continue
+            if original is not None:
+                image = resize_image(original, trained.options.resolution)
+                map_HW = anomaly_maps(trained.model, image[None], device)[0]
+                score = image_scores(map_HW)[column]
+                picture = overlay.panel(image, map_HW, threshold)
+                outputs.write_picture(out / "overlays", name, encode_png(picture, level=6))
+                if options.steps:
+                    picture = steps.panel(trained.model, image, device, threshold)
+                    outputs.write_picture(out / "steps", name, encode_png(picture, level=6))
+                decision = "anomalous" if score > threshold else "normal"
+                row = {"path": name, "score": score, "threshold": threshold, "decision": decision}
+            assert row is not None
+            table.add(row, sha256)
+            rows.append({**row, "path": shown(row["path"])})
     held_out = reference["images"] == "held-out"
     summary = {
         "model": str(facts["category"]),

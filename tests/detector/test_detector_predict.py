@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detector.inference import overlay
+from detector.inference import predict as predict_module
 from detector.inference.predict import PredictOptions, predict, promised, threshold_of
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError
@@ -80,3 +83,64 @@ def test_colours_rise_from_blue_to_red_and_the_region_is_outlined() -> None:
     image = np.zeros((16, 16, 3), dtype=np.uint8)
     over = overlay.panel(image, map_HW, 0.5)[:, -16:]
     assert (over[4, 4:10] == 255).all() and not (over[6, 6] == 255).all()
+
+
+def test_odd_names_cost_no_other_image_its_answer(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    content = stripes.test[0].path.read_bytes()
+    odd = [b"x" * 251 + b".png", b"\xff\xfe.png", b"two\nlines.png", b"\x1b[31mred.png", b"z.png"]
+    for name in odd:
+        (source / os.fsdecode(name)).write_bytes(content)
+    out = source / "out"  # inside the photographs: its pictures are no photographs
+    options = PredictOptions(device="cpu")
+    model = trained / "line" / "stripes"
+    for _ in range(2):
+        assert predict(source, model, out, options)["images"] == len(odd)
+        lines = (out / "predictions.csv").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == 1 + len(odd)
+        assert {"\\xff\\xfe.png", "two\\nlines.png", "\\x1b[31mred.png"} < {
+            line.split(",")[0] for line in lines
+        }
+    assert sum(p.is_file() for p in (out / "overlays").iterdir()) == len(odd)
+
+
+def test_a_rerun_goes_on_and_does_again_what_changed(
+    trained: Path, stripes: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    for i in range(3):
+        (source / f"{i}.png").write_bytes(stripes.test[i].path.read_bytes())
+    model, out, options = trained / "line" / "stripes", tmp_path / "out", PredictOptions()
+    looked: list[int] = []
+    maps = predict_module.anomaly_maps
+
+    def counted(*arguments: Any) -> Any:
+        looked.append(1)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return maps(*arguments)
+
+    monkeypatch.setattr(predict_module, "anomaly_maps", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(source, model, out, options)
+    table = (out / "predictions.csv").read_text()
+    assert len(table.splitlines()) == 3  # two answers were there when it was stopped
+    summary = predict(source, model, out, options)
+    assert summary["images"] == 3 and len(looked) == 4
+    assert (out / "predictions.csv").read_text().startswith(table)
+    (source / "0.png").write_bytes(stripes.test[5].path.read_bytes())
+    predict(source, model, out, options)
+    assert len(looked) == 5
+    predict(source, model, out, PredictOptions(image_score="avgpool16_max"))
+    assert len(looked) == 8  # another question
+
+
+def test_a_folder_without_images_is_told_what_is_accepted(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "IMG_1.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"1 other files, such as IMG_1\.heic.*\.jpg.*\.png"):
+        predict(tmp_path / "photos", trained / "line" / "stripes", tmp_path / "o", PredictOptions())
