@@ -9,12 +9,20 @@ from typing import Any
 
 import yaml
 
-from detector.frame import FITS, parse_tiles
 from detector.data.mixture import canonical, complete_options, parse
+from detector.frame import FITS, parse_tiles
 from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
 
-__all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored", "without_unasked"]
+__all__ = [
+    "HARMLESS",
+    "TrainOptions",
+    "model_options",
+    "parse_settings",
+    "resolve",
+    "restored",
+    "without_unasked",
+]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOCOLS = ("last", "held-out", "best-on-test")

@@ -240,9 +240,7 @@ def score(
         model_folder(run, one)
     summary = []
     for one in categories:
-        fresh = run_scoring(
-            run, one, device, force=force, precision=precision, full_size=full_size
-        )
+        fresh = run_scoring(run, one, device, force=force, precision=precision, full_size=full_size)
         folder = folder_of(run, one) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         print(f"{one.key}: {state}", file=sys.stderr)
@@ -297,7 +295,7 @@ def predict(
         return
     print(
         f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
-        f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
+        f" {summary['threshold']:.4g} from {summary['threshold_from']}; table {out / TABLE},"
         f" pictures {out / 'overlays'}",
         file=sys.stderr,
     )

@@ -31,9 +31,7 @@ LOOK = 256  # side at which an image's foreground is estimated
 class NormalCrops(NormalImages):
     """Crops of `side` x `side` pixels; `parts` as in NormalImages, indices of one image adjoin."""
 
-    def __init__(
-        self, parts: Sequence[tuple[tuple[Path, ...], str]], side: int, seed: int
-    ) -> None:
+    def __init__(self, parts: Sequence[tuple[tuple[Path, ...], str]], side: int, seed: int) -> None:
         super().__init__(parts, side)
         self._seed = seed
         files = self.paths
@@ -41,9 +39,7 @@ class NormalCrops(NormalImages):
         self._looks: dict[int, Mask] = {}
         self._sizes = [read_size(path) for path in files]
         each = max(1, MOST // max(1, len(files)))
-        counts = [
-            min(each, max(1, round(OFTEN * w * h / side**2))) for w, h in self._sizes
-        ]
+        counts = [min(each, max(1, round(OFTEN * w * h / side**2))) for w, h in self._sizes]
         self._file = tuple(i for i, n in enumerate(counts) for _ in range(n))
         self._number = tuple(k for n in counts for k in range(n))
         self._part = tuple(self._part[i] for i in self._file)
@@ -75,7 +71,7 @@ class NormalCrops(NormalImages):
         return cut(np.asarray(whole), top, left, side) > 0
 
     def place(self, index: int) -> tuple[int, int]:
-        """Returns the top and left edge of crop `index` in its image; negative where it is small."""
+        """Returns the top and left edge of crop `index`; negative where its image is smaller."""
         found = self._places.get(index)
         if found is None:
             found = self._places[index] = self._drawn(self._file[index], self._number[index])

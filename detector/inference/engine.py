@@ -64,9 +64,7 @@ class Engine:
         """
         return image_HW3 if self.frame.tiled else self.frame.fitted(image_HW3)
 
-    def answers(
-        self, prepared: Sequence[Array8], sizes: Sequence[tuple[int, int]]
-    ) -> list[Answer]:
+    def answers(self, prepared: Sequence[Array8], sizes: Sequence[tuple[int, int]]) -> list[Answer]:
         """Returns the answers for prepared images whose own sizes are (H, W), in their order."""
         frame = self.frame
         if frame.tiled:

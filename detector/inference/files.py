@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,10 +12,10 @@ from PIL import Image
 from detector.frame import Map, to_size
 from detector.inference import overlay, steps
 from detector.inference.engine import Engine
+from detector.inference.outputs import write_picture
 from detector.inference.pipeline import Read
 from detector.inference.prediction import Decision, Prediction
 from sia_gen.core.pixels.images import Array8, encode_png
-from sia_gen.core.store.files import write_bytes
 
 if TYPE_CHECKING:
     from detector.inference.predict import PredictOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAPS = ("none", "png16", "npy")
 
 
-class Outputs:
+class Files:
     """Writes one image's files; `map_scale` is the score that a 16-bit map calls 65535."""
 
     def __init__(
@@ -37,32 +37,28 @@ class Outputs:
         """Whether the whole image is needed for what is written."""
         return self.options.overlays or self.options.steps
 
-    def write(self, name: str, read: Read, prediction: Prediction) -> dict[str, Any]:
-        """Writes the files of the image of this name and returns its row."""
-        # The whole name, with its extension: a.png and a.jpg are two images.
+    def write(self, name: str, read: Read, prediction: Prediction) -> None:
+        """Writes the files of the image of this name."""
         options = self.options
         if options.overlays:
             picture = self._picture(read, prediction)
-            write_bytes(self.out / "overlays" / f"{name}.png", encode_png(picture))
+            write_picture(self.out / "overlays", name, encode_png(picture))
         if options.steps and read.prepared is not None:
             fitted = read.prepared
             if self.engine.frame.tiled:
                 fitted = self.engine.frame.fitted(fitted)
-            panel = steps.panel(
-                self.engine.model, fitted, self.engine.device, prediction.threshold
-            )
-            write_bytes(self.out / "steps" / f"{name}.png", encode_png(panel))
+            panel = steps.panel(self.engine.model, fitted, self.engine.device, prediction.threshold)
+            write_picture(self.out / "steps", name, encode_png(panel))
         if options.maps == "npy":
             content = io.BytesIO()
             np.save(content, prediction.map)
-            write_bytes(self.out / "maps" / f"{name}.npy", content.getvalue())
+            write_picture(self.out / "maps", name, content.getvalue(), ".npy")
         elif options.maps == "png16":
             levels = encode_map(prediction.map, self.map_scale)
-            write_bytes(self.out / "maps" / f"{name}.png", levels)
+            write_picture(self.out / "maps", name, levels)
         if options.masks:
             mask = prediction.mask.astype(np.uint8) * 255
-            write_bytes(self.out / "masks" / f"{name}.png", encode_png(mask))
-        return {"path": name, **prediction.as_dict()}
+            write_picture(self.out / "masks", name, encode_png(mask))
 
     def _picture(self, read: Read, prediction: Prediction) -> Array8:
         assert read.original is not None  # kept because pictures are wanted

@@ -1,7 +1,7 @@
 """A prediction's table, written as it goes: what it lists is done, whatever happened since.
 
 predictions.jsonl   one line an image, appended batch by batch: the truth, boxes included
-predictions.csv     the same without boxes, for spreadsheets; made again from the lines at a start
+predictions.csv     the same without boxes, for spreadsheets; begun anew at each start
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ import os
 from pathlib import Path
 from typing import Any
 
+from detector.inference.outputs import TABLE
 from sia_gen.core.errors import UserError
+from sia_gen.core.provenance import hash_options
 from sia_gen.core.store.files import write_bytes
 
 LINES = "predictions.jsonl"
-TABLE = "predictions.csv"
 COLUMNS = ("path", "score", "threshold", "decision", "width", "height", "regions", "area")
 
 
 class Ledger:
-    """The rows of a folder of predictions, in the order in which they were made."""
+    """The rows of a folder of predictions, in the order in which they were made.
 
-    def __init__(self, folder: Path) -> None:
+    A row of an earlier start is taken as long as image, checkpoint and options are the same.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         """Reads what an earlier run left; a line that was cut by a kill does not count."""
         self._lines, self._table = folder / LINES, folder / TABLE
+        self._identity = hash_options(identity)[:16]
+        self._kept: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         if self._lines.is_file():
             self._read()
-        write_bytes(self._table, self._csv([dict(zip(COLUMNS, COLUMNS, strict=True))]))
-        self._append(self._table, self._csv([_flat(row) for row in self.rows]))
+        write_bytes(self._table, (",".join(COLUMNS) + "\n").encode())
 
     def _read(self) -> None:
         content = self._lines.read_bytes()
@@ -39,7 +44,8 @@ class Ledger:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 row = json.loads(line)
-                self.rows.append({"path": row["path"], **row})
+                if row["identity"] == self._identity:
+                    self._kept[row["path"]] = row
             except (ValueError, TypeError, KeyError) as error:
                 raise UserError(
                     f"{self._lines}, line {number} is no prediction: remove the file, or give"
@@ -48,11 +54,10 @@ class Ledger:
         if len(whole) < len(content):
             os.truncate(self._lines, len(whole))
 
-    @staticmethod
-    def _csv(rows: list[dict[str, Any]]) -> bytes:
-        text = io.StringIO()
-        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
+    def kept(self, path: str, sha256: str) -> dict[str, Any] | None:
+        """Returns the row that an earlier start made of the same image, or None."""
+        row = self._kept.get(path)
+        return row if row is not None and row["sha256"] == sha256 else None
 
     @staticmethod
     def _append(path: Path, content: bytes) -> None:
@@ -68,9 +73,13 @@ class Ledger:
         """Adds rows to both files; on return they are on the disk."""
         if not rows:
             return
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        rows = [{**row, "identity": self._identity} for row in rows]
+        fresh = [row for row in rows if self.kept(row["path"], row["sha256"]) is None]
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in fresh)
         self._append(self._lines, text.encode())
-        self._append(self._table, self._csv([_flat(row) for row in rows]))
+        table = io.StringIO()
+        csv.DictWriter(table, COLUMNS, lineterminator="\n").writerows(_flat(row) for row in rows)
+        self._append(self._table, table.getvalue().encode())
         self.rows += rows
 
     def coco(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -31,4 +32,3 @@ def anomaly_maps(
             # NHWC bytes seen as NCHW lie channels-last already: no copy is made for that.
             maps.append(model(part.permute(0, 3, 1, 2).float().div(255)).float())
     return torch.cat(maps).cpu().numpy()
-

@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detector.inference.engine import Engine
 from detector.inference.maps import BATCH
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image, read_size
+from sia_gen.core.provenance import sha256_file
 
 ROOM = 256 << 20  # bytes of decoded images that may wait; one image always may
 MOST_WORKERS = 4
@@ -34,16 +36,33 @@ class Read:
     prepared: Array8 | None = None
     original: Array8 | None = None
     error: UserError | None = None
+    sha256: str = ""
+    row: dict[str, Any] | None = None
 
 
-def read_one(path: Path, engine: Engine, keep: bool) -> Read:
-    """Returns a file decoded and prepared; with `keep` the whole image too."""
+Known = Callable[[Path, str], dict[str, Any] | None]
+
+
+def read_one(path: Path, engine: Engine, keep: bool, known: Known | None) -> Read:
+    """Returns a file decoded and prepared; with `keep` the whole image too.
+
+    Where `known` has a row for its SHA-256 that is all that is read of it.
+    """
+    sha256 = ""
     try:
+        if known is not None:
+            sha256 = sha256_file(path)
+            row = known(path, sha256)
+            if row is not None:
+                return Read(path=path, sha256=sha256, row=row)
         image = read_image(path)
     except UserError as error:
         return Read(path=path, error=error)
+    except OSError as error:
+        return Read(path=path, error=UserError(f"{path}: {error.strerror or error}"))
     return Read(
         path=path,
+        sha256=sha256,
         size=(image.shape[0], image.shape[1]),
         prepared=engine.prepare(image),
         original=image if keep else None,
@@ -51,14 +70,19 @@ def read_one(path: Path, engine: Engine, keep: bool) -> Read:
 
 
 def _bytes(path: Path) -> int:
-    with suppress(UserError):  # told when the file is read
+    with suppress(UserError, OSError):  # told when the file is read
         width, height = read_size(path)
         return width * height * 3
     return 0
 
 
 def read_ahead(
-    paths: Iterable[Path], engine: Engine, *, keep: bool = False, room: int = ROOM
+    paths: Iterable[Path],
+    engine: Engine,
+    *,
+    keep: bool = False,
+    room: int = ROOM,
+    known: Known | None = None,
 ) -> Iterator[list[Read]]:
     """Yields batches of files in their order; of tiled images one at a time.
 
@@ -73,7 +97,7 @@ def read_ahead(
         for path in itertools.chain(paths, [None]):
             if path is not None:
                 cost = _bytes(path)
-                waiting.append((pool.submit(read_one, path, engine, keep), cost))
+                waiting.append((pool.submit(read_one, path, engine, keep, known), cost))
                 held += cost
             while waiting and (path is None or held > room or len(waiting) >= most):
                 future, cost = waiting.popleft()

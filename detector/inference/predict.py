@@ -9,8 +9,9 @@ import dataclasses
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,22 @@ from typing import Any
 from tqdm import tqdm
 
 from detector import checkpoint
+from detector.inference import outputs
 from detector.inference.engine import Engine
-from detector.inference.ledger import TABLE, Ledger
-from detector.inference.files import MAPS, Outputs
+from detector.inference.files import MAPS, Files
+from detector.inference.ledger import Ledger
+from detector.inference.outputs import DOCUMENT, TABLE
 from detector.inference.pipeline import Read, read_ahead, workers
 from detector.inference.prediction import Prediction
 from detector.inference.threshold import decide, promised, threshold_of
 from sia_gen.core.errors import IncompleteError, UserError
-from sia_gen.core.pixels.images import is_image_name
-from sia_gen.core.store.files import read_json, write_json
+from sia_gen.core.pixels.images import EXTENSIONS, is_image_name
+from sia_gen.core.store.files import write_json
+from sia_gen.core.store.walk import walk
+from sia_gen.core.text import shown
 
 __all__ = ["TABLE", "PredictOptions", "find_images", "predict", "promised", "threshold_of"]
 
-DOCUMENT = "predictions.json"
-ASKED = "options.json"
 BOXES = "boxes.json"
 BEHIND = 1  # batches whose files are written while the next ones are computed
 
@@ -63,9 +66,7 @@ class PredictOptions:
         if self.maps not in MAPS:
             raise UserError(f"maps {self.maps!r} is not one of {', '.join(MAPS)}")
         if self.least_area < 1 or self.shown < 16 or self.watch < 0:
-            raise UserError(
-                "least_area must be at least 1, shown at least 16, watch not below 0"
-            )
+            raise UserError("least_area must be at least 1, shown at least 16, watch not below 0")
 
     def identity(self) -> dict[str, Any]:
         """Returns the options that decide what the files hold."""
@@ -79,24 +80,16 @@ def find_images(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give an image or a folder of images")
-    found = sorted(p for p in source.rglob("*") if p.is_file() and is_image_name(p))
+    found = walk(source, is_image_name, left_out=outputs.is_output)
     if not found:
-        raise UserError(f"{source} holds no image")
+        others = walk(source, lambda path: not path.name.startswith("."), outputs.is_output)
+        there = f" ({len(others)} other files, such as {shown(others[0].name)})" if others else ""
+        kinds = ", ".join(sorted(EXTENSIONS))
+        raise UserError(
+            f"{source} holds no image{there}: images are {kinds}, at any depth, outside of hidden"
+            " folders"
+        )
     return found
-
-
-def _claim(out: Path, asked: dict[str, Any]) -> None:
-    """Records what a folder of predictions is of; UserError where it is of something else."""
-    if (out / ASKED).is_file():
-        recorded = read_json(out / ASKED)
-        unlike = [k for k in asked if recorded.get(k) != asked[k]]
-        if unlike:
-            raise UserError(
-                f"{out} holds predictions with another {', '.join(unlike)}: give these options to"
-                " go on with them, or another --out"
-            )
-        return
-    write_json(out / ASKED, asked)
 
 
 class Run:
@@ -105,71 +98,72 @@ class Run:
     def __init__(self, source: Path, model: Path, out: Path, options: PredictOptions) -> None:
         facts = checkpoint.read_facts(model)
         self.facts, self.options, self.out, self.source = facts, options, out, source
-        self.decision = decide(
-            facts, options.image_score, options.false_alarms, options.least_area
-        )
+        self.decision = decide(facts, options.image_score, options.false_alarms, options.least_area)
         if out.exists() and not out.is_dir():
             raise UserError(f"output {out} is a file: give a folder")
         self.engine = Engine.load(model, options.device, options.precision)
         self.base = source if source.is_dir() else source.parent
         asked = {"checkpoint_sha256": facts["sha256"], **options.identity()}
-        _claim(out, asked)
-        self.outputs = Outputs(out, self.engine, self.decision, options)
-        self.ledger = Ledger(out)
-        self.done = {row["path"] for row in self.ledger.rows}
-        self.unread: dict[str, str] = {}
-        self.fresh = 0
+        self.files = Files(out, self.engine, self.decision, options)
+        self.ledger = Ledger(out, asked)
+        self.unread: dict[Path, str] = {}
 
     def name(self, path: Path) -> str:
-        """Returns what an image is called in the table: its path below the source."""
+        """Returns what an image is called: its path below the source."""
         return str(path.relative_to(self.base))
 
+    def _known(self, path: Path, sha256: str) -> dict[str, Any] | None:
+        return self.ledger.kept(shown(self.name(path)), sha256)
+
     def look(self, paths: list[Path]) -> None:
-        """Predicts the images of these paths that are not in the table yet."""
-        missing = [p for p in paths if self.name(p) not in self.done]
+        """Predicts the images of these paths; those that are known by their content are taken."""
         began = time.monotonic()
-        bar = tqdm(total=len(missing), unit="image", file=sys.stderr, disable=None)
+        bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None)
         with ThreadPoolExecutor(max_workers=workers(), thread_name_prefix="write") as pool:
             behind: deque[list[Future[dict[str, Any]]]] = deque()
-            for batch in read_ahead(missing, self.engine, keep=self.outputs.shows_images):
-                behind.append(self._submit(batch, pool))
-                if len(behind) > BEHIND:
+            try:
+                for batch in read_ahead(
+                    paths, self.engine, keep=self.files.shows_images, known=self._known
+                ):
+                    behind.append(self._submit(batch, pool))
+                    if len(behind) > BEHIND:
+                        self._finish(behind.popleft())
+                    bar.update(len(batch))
+            finally:  # what is computed is not lost, whatever ends the run
+                while behind:
                     self._finish(behind.popleft())
-                bar.update(len(batch))
-            while behind:
-                self._finish(behind.popleft())
         bar.close()
-        if missing and bar.disable:
+        if bar.disable:
             seconds = max(time.monotonic() - began, 1e-9)
             print(
-                f"{len(missing)} images in {seconds:.1f} s, {len(missing) / seconds:.1f} a second",
+                f"{len(paths)} images in {seconds:.1f} s, {len(paths) / seconds:.1f} a second",
                 file=sys.stderr,
             )
 
     def _submit(self, batch: list[Read], pool: ThreadPoolExecutor) -> list[Future[dict[str, Any]]]:
-        sound = []
+        fresh = [read for read in batch if read.prepared is not None]
+        prepared = [read.prepared for read in fresh if read.prepared is not None]
+        answers = iter(self.engine.answers(prepared, [read.size for read in fresh]))
+        written: list[Future[dict[str, Any]]] = []
         for read in batch:
-            if read.error is None:
-                sound.append(read)
-                continue
-            self.unread[self.name(read.path)] = str(read.error)
-            print(f"skipped: {read.error}", file=sys.stderr)
-        prepared = [r.prepared for r in sound if r.prepared is not None]
-        answers = self.engine.answers(prepared, [r.size for r in sound])
-        return [
-            pool.submit(
-                self.outputs.write, self.name(read.path), read, Prediction(answer, self.decision)
-            )
-            for read, answer in zip(sound, answers, strict=True)
-        ]
+            self.unread.pop(read.path, None)
+            if read.error is not None:
+                self.unread[read.path] = shown(str(read.error))
+                print(f"skipped: {shown(str(read.error))}", file=sys.stderr)
+            elif read.row is not None:
+                written.append(pool.submit(dict, read.row))
+            else:
+                prediction = Prediction(next(answers), self.decision)
+                written.append(pool.submit(self._written, read, prediction))
+        return written
+
+    def _written(self, read: Read, prediction: Prediction) -> dict[str, Any]:
+        name = self.name(read.path)
+        self.files.write(name, read, prediction)
+        return {"path": shown(name), "sha256": read.sha256, **prediction.as_dict()}
 
     def _finish(self, written: list[Future[dict[str, Any]]]) -> None:
-        rows = [future.result() for future in written]
-        self.ledger.append(rows)
-        self.fresh += len(rows)
-        self.done |= {row["path"] for row in rows}
-        for row in rows:
-            self.unread.pop(row["path"], None)
+        self.ledger.append([future.result() for future in written])
 
     def summary(self) -> dict[str, Any]:
         """Writes the summary, and the boxes where they are wanted, and returns the summary."""
@@ -181,11 +175,13 @@ class Run:
             "threshold": self.decision.threshold,
             "threshold_from": self.decision.origin,
             "false_alarms_promised": self.decision.promise,
-            "map_scale": self.outputs.map_scale,
+            "map_scale": self.files.map_scale,
             "images": len(rows),
             "anomalous": sum(row["decision"] == "anomalous" for row in rows),
             "predictions": rows,
-            "unreadable": [{"path": k, "error": v} for k, v in self.unread.items()],
+            "unreadable": [
+                {"path": shown(self.name(k)), "error": v} for k, v in self.unread.items()
+            ],
         }
         if self.options.boxes:
             write_json(self.out / BOXES, self.ledger.coco())
@@ -193,19 +189,17 @@ class Run:
         return summary
 
 
-def _settled(source: Path, before: dict[Path, tuple[int, int]]) -> Iterator[Path]:
-    """Yields the images whose size and time have not changed since the look before."""
-    now: dict[Path, tuple[int, int]] = {}
-    for path in sorted(source.rglob("*")):
-        try:
-            if path.is_file() and is_image_name(path):
-                state = path.stat()
-                now[path] = (state.st_size, state.st_mtime_ns)
-        except FileNotFoundError:
-            continue  # taken away meanwhile
-    yield from (path for path, state in now.items() if before.get(path) == state)
-    before.clear()
-    before.update(now)
+State = tuple[int, int]
+
+
+def _states(source: Path) -> dict[Path, State]:
+    """Returns the size and time of every image of a folder."""
+    found: dict[Path, State] = {}
+    for path in walk(source, is_image_name, left_out=outputs.is_output):
+        with suppress(FileNotFoundError):  # taken away meanwhile
+            facts = path.stat()
+            found[path] = (facts.st_size, facts.st_mtime_ns)
+    return found
 
 
 def watch(
@@ -217,27 +211,22 @@ def watch(
 ) -> dict[str, Any]:
     """Predicts the images of a folder and those that come later, until `stop` says so.
 
-    A file is taken when it has not changed between two looks; one that cannot be read is named
-    once, and again when it has changed.
+    A file is taken when it has not changed between two looks, and again when its content changes.
     """
     if not source.is_dir():
         raise UserError(f"{source} is no folder: --watch looks into a folder")
     run = Run(source, model, out, options)
-    seen: dict[Path, tuple[int, int]] = {}
-    failed: dict[Path, tuple[int, int]] = {}
+    before: dict[Path, State] = {}
+    taken: dict[Path, State] = {}
     while not stop():
-        settled = [
-            p
-            for p in _settled(source, seen)
-            if not p.is_relative_to(out) and failed.get(p) != seen.get(p)
-        ]
-        waiting = [p for p in settled if run.name(p) not in run.done]
+        now = _states(source)
+        waiting = [p for p, s in now.items() if before.get(p) == s and taken.get(p) != s]
         if waiting:
             run.look(waiting)
-            failed |= {p: seen[p] for p in waiting if run.name(p) in run.unread and p in seen}
+            taken |= {p: now[p] for p in waiting}
             run.summary()
-        else:
-            time.sleep(options.watch)
+        before = now
+        time.sleep(options.watch)
     return run.summary()
 
 

@@ -146,9 +146,7 @@ def score(
     engine = Engine.load(source, device_name, precision)
     own_size = map_size(facts, full_size) == "own"
     side = engine.frame.resolution
-    sizes = [
-        read_size(e.path)[::-1] if own_size else (side, side) for e in category.test
-    ]
+    sizes = [read_size(e.path)[::-1] if own_size else (side, side) for e in category.test]
     seconds = 0.0
     with scorefile.writer(folder / FOLDER, category.key, sizes) as add:
         examples = iter(category.test)

@@ -39,4 +39,3 @@ def panel(model: Detector, image_RR3: Array8, device: torch.device, threshold: f
     gap = np.full((parts[0].shape[0], GAP, 3), 255, dtype=np.uint8)
     spaced = [piece for part in parts for piece in (part, gap)]
     return np.concatenate(spaced[:-1], axis=1)
-

@@ -21,8 +21,8 @@ from detector.data.batches import Batches
 from detector.data.normals import normal_images
 from detector.data.source import sources
 from detector.data.task import Task
-from detector.inference.engine import score_files
 from detector.frame import Frame
+from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
 from detector.training import run_folder as runfolder

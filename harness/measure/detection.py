@@ -17,6 +17,7 @@ from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.errors import UserError
 from sia_gen.core.plugins import load
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
+from sia_gen.core.store.walk import walk
 
 ITEM_KEYS = ("path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max")
 # What a score file's protocol says about one category's own run: it is kept with the record, but
@@ -35,7 +36,7 @@ def find_score_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"scores {path}: no such folder; `detector score` writes score folders")
-        here = {f.parent for f in path.rglob("scores.json") if not f.parent.name.startswith(".")}
+        here = {f.parent for f in walk(path, lambda f: f.name == "scores.json")}
         if not here:
             raise UserError(
                 f"{path} holds no score folder (scores.json, maps.npy, masks.npy): run `detector"

@@ -25,6 +25,7 @@ from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, ver
 from sia_gen.core.store.objects import ObjectPath, require_conditional_put
 from sia_gen.core.store.shards import is_done, publish
 from sia_gen.core.store.tars import Tar, TarBuilder
+from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.generate import card
 from sia_gen.generate.plan import sample_key
 from sia_gen.runs import folder as run_folder
@@ -111,9 +112,9 @@ def _categories(source: Path) -> Iterator[tuple[str, list[Path]]]:
     if own:
         yield source.name, own
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        if folder.name.startswith("."):
+        if is_hidden(folder.name):
             continue
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and is_image_name(p))
+        files = walk(folder, is_image_name)
         if files:
             yield folder.name, files
 

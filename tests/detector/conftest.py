@@ -114,7 +114,11 @@ def tiny() -> Callable[..., TrainOptions]:
     """Makes the options of a network that trains in seconds, with changes."""
     return lambda **changes: resolve(
         "mobile",
-        {k: v for k, v in {**TINY, **changes}.items() if k != "resolution" or not changes.get("tiles") or "resolution" in changes},
+        {
+            k: v
+            for k, v in {**TINY, **changes}.items()
+            if k != "resolution" or not changes.get("tiles") or "resolution" in changes
+        },
         realnet.Options,
     )
 

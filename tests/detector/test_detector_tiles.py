@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def test_tiles_cover_every_pixel_with_weights_that_sum_to_one(
         assert not weight[~inside].any() and (weight >= 0).all()
     assert total == pytest.approx(np.ones(length), abs=1e-5)
     begun = tiles.starts(length, side, overlap)
-    assert all(b - a <= side - overlap for a, b in zip(begun, begun[1:], strict=False))
+    assert all(b - a <= side - overlap for a, b in itertools.pairwise(begun))
 
 
 @pytest.mark.parametrize("size", [(70, 130), (20, 90), (33, 17), (64, 64)])

@@ -25,6 +25,7 @@ from sia_gen.core.store.files import create_bytes, read_json, to_json, write_byt
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
 from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
+from sia_gen.core.store.walk import walk
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
 
@@ -226,7 +227,7 @@ def find_shards(folder: P, category: str | None = None) -> list[P]:
     if not folder.is_dir():
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
-    tars = [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
+    tars = walk(base, lambda path: path.suffix == ".tar" and not path.name.startswith("."))
     found = ((tar, read_record(tar)) for tar in tars)
     done = [
         tar
