@@ -21,9 +21,9 @@ from PIL import Image
 
 # Name, options, steps for a budget of one: all see the same number of pixels of 8 images a step.
 ARMS = {
-    "whole, 256": (["--set", "resolution=256"], 1),
-    "tiles 256:64": (["--set", "tiles=256:64"], 1),
-    "tiles 128:32": (["--set", "tiles=128:32"], 4),
+    "whole-256": (["--set", "resolution=256"], 1),
+    "tiles-256-64": (["--set", "tiles=256:64"], 1),
+    "tiles-128-32": (["--set", "tiles=128:32"], 4),
 }
 METRICS = ("image_auroc_max", "image_auroc_avgpool16_max", "pixel_auroc", "pixel_ap", "pro_0.3")
 
@@ -64,22 +64,24 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--source", default="nsa")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arms", default=",".join(ARMS), help="By name, without spaces.")
     given = parser.parse_args()
     data = given.out / "deeppcb"
     build(given.pairs, data / "board")
     print("| arm | seed | " + " | ".join(METRICS) + " | train s |")
     print("|---" * (len(METRICS) + 3) + "|")
     for seed in range(given.seeds):
-        for arm, (options, times) in ARMS.items():
-            out = given.out / f"{arm.replace(' ', '-').replace(',', '')}-{seed}"
+        for arm in given.arms.split(","):
+            options, times = ARMS[arm]
+            out = given.out / f"{arm}-{seed}"
             run(
                 "detector.cli", "train", "--data", str(data), "--category", "board",
                 "--out", str(out), "--recipe", "mobile", "--weights", given.weights,
                 "--source", given.source, "--steps", str(given.steps * times), "--batch", "8",
-                "--seed", str(seed), "--set", "schedule=cosine", *options,
+                "--seed", str(seed), "--set", "schedule=cosine", "--set", "afs_batches=4", *options,
             )  # fmt: skip
             run(
                 "detector.cli", "score", "--run", str(out), "--data", str(data),

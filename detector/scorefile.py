@@ -79,6 +79,14 @@ class Ragged:
 Stack = npt.NDArray[Any] | Ragged
 
 
+def stacked(arrays: Sequence[npt.NDArray[Any]]) -> Stack:
+    """Returns arrays (H, W) as one (N, H, W), or as maps of unlike sizes."""
+    if len({a.shape for a in arrays}) == 1:
+        return np.stack(arrays)
+    flat = np.concatenate([a.ravel() for a in arrays])
+    return Ragged(flat, [(a.shape[0], a.shape[1]) for a in arrays])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Score maps of one category: maps_NHW float32, masks_NHW uint8, items, protocol: see above."""
