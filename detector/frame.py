@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.Image import Resampling
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, resize_image
@@ -82,14 +83,14 @@ class Frame:
         height, width = self.inner(image_HW3.shape[:2])
         small = Image.fromarray(image_HW3)
         if small.size != (width, height):
-            small = small.resize((width, height), Image.Resampling.BILINEAR)
-        return self._filled(np.array(small, dtype=np.uint8))
+            small = small.resize((width, height), Resampling.BILINEAR)
+        return np.asarray(self._filled(np.array(small, dtype=np.uint8)), dtype=np.uint8)
 
     def fitted_mask(self, mask: Mask, size_HW: tuple[int, int]) -> Mask:
         """Returns a mask of a whole image of this size, of any own resolution, as bool (R, R)."""
         height, width = self.inner(size_HW)
-        scaled = Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.NEAREST)
-        return self._filled(np.asarray(scaled) > 0)
+        scaled = Image.fromarray(mask.astype(np.uint8)).resize((width, height), Resampling.NEAREST)
+        return np.asarray(self._filled(np.asarray(scaled) > 0), dtype=np.bool_)
 
     def _filled(self, part: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Returns an array that begins with `part` and is its mirror image beyond, (R, R, ...)."""
@@ -107,5 +108,5 @@ def to_size(map_HW: Map, size_HW: tuple[int, int]) -> Map:
     if map_HW.shape == tuple(size_HW):
         return map_HW
     image = Image.fromarray(np.ascontiguousarray(map_HW, dtype=np.float32))
-    resized = image.resize((size_HW[1], size_HW[0]), Image.Resampling.BILINEAR)
+    resized = image.resize((size_HW[1], size_HW[0]), Resampling.BILINEAR)
     return np.array(resized, dtype=np.float32)

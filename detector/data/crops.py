@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.Image import Resampling
 
 from detector.data.normals import MEMORY, NormalImages
 from detector.tiles import cut
@@ -61,13 +62,13 @@ class NormalCrops(NormalImages):
         """Returns the foreground of a crop, bool (S, S)."""
         look, side = self._look(file), self.resolution
         width, height = self._sizes[file]
-        box = (left * LOOK / width, top * LOOK / height)
-        box += ((left + side) * LOOK / width, (top + side) * LOOK / height)
+        down, across = LOOK / height, LOOK / width
+        box = left * across, top * down, (left + side) * across, (top + side) * down
         if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
             image = Image.fromarray(look.astype(np.uint8))
-            scaled = image.resize((side, side), Image.Resampling.NEAREST, box=box)
+            scaled = image.resize((side, side), Resampling.NEAREST, box=box)
             return np.asarray(scaled) > 0
-        whole = Image.fromarray(look.astype(np.uint8)).resize((width, height), Image.NEAREST)
+        whole = Image.fromarray(look.astype(np.uint8)).resize((width, height), Resampling.NEAREST)
         return cut(np.asarray(whole), top, left, side) > 0
 
     def place(self, index: int) -> tuple[int, int]:
@@ -80,15 +81,15 @@ class NormalCrops(NormalImages):
     def _drawn(self, file: int, number: int) -> tuple[int, int]:
         side, (width, height) = self.resolution, self._sizes[file]
         rng = generator(self._seed, "crop", self.paths[file].name, number)
+        anywhere = number % ANYWHERE == ANYWHERE - 1
         chosen = (0, 0)
-        for _ in range(1 if number % ANYWHERE == ANYWHERE - 1 else TRIES):
-            chosen = tuple(
+        for _ in range(TRIES):
+            top, left = (
                 int(rng.integers(n - side + 1)) if n >= side else -((side - n) // 2)
                 for n in (height, width)
             )
-            if number % ANYWHERE == ANYWHERE - 1:
-                break
-            if self._region(file, *chosen).mean() >= SHARE:
+            chosen = top, left
+            if anywhere or self._region(file, top, left).mean() >= SHARE:
                 break
         return chosen
 

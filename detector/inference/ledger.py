@@ -84,7 +84,8 @@ class Ledger:
 
     def coco(self) -> dict[str, Any]:
         """Returns the regions as COCO's detection format: images, annotations, one category."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number, row in enumerate(self.rows, start=1):
             images.append(
                 {"id": number, "file_name": row["path"], "width": row["width"],

@@ -156,7 +156,7 @@ def score(
                     raise read.error
             began = time.perf_counter()
             answers = engine.answers(
-                [read.prepared for read in batch], [read.size for read in batch]
+                [r.prepared for r in batch if r.prepared is not None], [r.size for r in batch]
             )
             seconds += time.perf_counter() - began
             for answer, example in zip(answers, examples, strict=False):
