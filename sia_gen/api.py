@@ -13,11 +13,11 @@ from sia_gen import methods
 from sia_gen.core.context import context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.seeds import generator
-from sia_gen.core.settings import make_options
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
 from sia_gen.core.store.pair_shards import read_pairs
@@ -82,7 +82,7 @@ def make_pairs(
         tars = tuple(find_shards(local_folder(locate(fspath(shards))), category.key))
     context = context_of(category, resolution, tars)
     plugin = load_plugin(methods, method)
-    built = plugin.build(make_options(plugin.Options, options, f"method {method}"), context)
+    built = plugin.build(from_values(plugin.Options, options, f"method {method}"), context)
     for index in itertools.count() if count is None else range(count):
         for attempt in range(TRIES):
             rng = generator(seed, "pair", category.key, index, attempt)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from detector import checkpoint
-from detector import device as devices
 from detector.frame import Frame, Map, to_size
 from detector.inference.maps import BATCH, anomaly_maps
 from detector.model import Detector
 from detector.scorefile import image_scores
 from detector.tiles import tiled_map
+from sia_gen.compute import device as devices
 from sia_gen.core.pixels.images import Array8, read_image
 
 
@@ -47,7 +47,7 @@ class Engine:
     @classmethod
     def load(cls, folder: Path, device_name: str, precision: str = "fp32") -> Engine:
         """Returns the engine of a checkpoint's folder, or of one of its two files."""
-        device = devices.choose(device_name)
+        device = devices.choose_device(device_name)
         chosen = devices.choose_precision(precision, device)
         where = folder if folder.is_dir() else folder.parent
         trained = checkpoint.load(where, device, fast=True)

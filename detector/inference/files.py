@@ -18,9 +18,7 @@ from detector.inference.prediction import Decision, Prediction
 from sia_gen.core.pixels.images import Array8, encode_png
 
 if TYPE_CHECKING:
-    from detector.inference.predict import PredictOptions
-
-MAPS = ("none", "png16", "npy")
+    from detector.inference.options import PredictOptions
 
 
 class Files:

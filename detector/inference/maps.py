@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from detector.model import Detector
+from sia_gen.compute.device import autocast
 from sia_gen.core.pixels.images import Array8
 
 BATCH = 16
@@ -24,10 +23,8 @@ def anomaly_maps(
     """
     model.eval()
     images = torch.from_numpy(images_NRR3).to(device)
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    context = torch.autocast(device.type, kind) if kind else nullcontext()
     maps = []
-    with context:
+    with autocast(device, precision):
         for part in images.split(BATCH):
             # NHWC bytes seen as NCHW lie channels-last already: no copy is made for that.
             maps.append(model(part.permute(0, 3, 1, 2).float().div(255)).float())

@@ -5,14 +5,12 @@ Files are read ahead and written behind; the same command again does what is mis
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ from tqdm import tqdm
 from detector import checkpoint
 from detector.inference import outputs
 from detector.inference.engine import Engine
-from detector.inference.files import MAPS, Files
+from detector.inference.files import Files
 from detector.inference.ledger import Ledger
+from detector.inference.options import PredictOptions
 from detector.inference.outputs import DOCUMENT, TABLE
 from detector.inference.pipeline import Read, read_ahead, workers
 from detector.inference.prediction import Prediction
@@ -37,41 +36,6 @@ __all__ = ["TABLE", "PredictOptions", "find_images", "predict", "promised", "thr
 
 BOXES = "boxes.json"
 BEHIND = 1  # batches whose files are written while the next ones are computed
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """How to decide and what to write.
-
-    `false_alarms`: the share of normal images to accept as alarms. `maps` none, png16 or npy;
-    `shown`: the longest side of a picture in pixels. `watch`: seconds between looks into the
-    folder, 0 for one look.
-    """
-
-    image_score: str = "max"
-    false_alarms: float = 0.05
-    device: str = "auto"
-    precision: str = "fp32"
-    steps: bool = False
-    overlays: bool = True
-    maps: str = "none"
-    masks: bool = False
-    boxes: bool = False
-    least_area: int = 1
-    shown: int = 512
-    watch: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuses values that no prediction can have, naming the option."""
-        if self.maps not in MAPS:
-            raise UserError(f"maps {self.maps!r} is not one of {', '.join(MAPS)}")
-        if self.least_area < 1 or self.shown < 16 or self.watch < 0:
-            raise UserError("least_area must be at least 1, shown at least 16, watch not below 0")
-
-    def identity(self) -> dict[str, Any]:
-        """Returns the options that decide what the files hold."""
-        free = {"device", "watch"}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
 
 def find_images(source: Path) -> list[Path]:

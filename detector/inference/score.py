@@ -51,6 +51,8 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
     unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in without_unasked(options).items() if k not in unlike}
+    # The hash names them as it always did: an earlier record and a new one stay one row.
+    asked |= {"batch": asked.pop("batch_size"), "lr": asked.pop("learning_rate")}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
         inner.pop("weights")  # a file is known by its content, wherever it lay
@@ -71,8 +73,8 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "methods": facts["inputs"].get("methods", {}),
         "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
         "seed": int(options["seed"]),
-        "batch": int(options["batch"]),
-        "lr": float(options["lr"]),
+        "batch": int(options["batch_size"]),
+        "lr": float(options["learning_rate"]),
         "schedule": str(options["schedule"]),
         **budget,
         **_own_words(options),

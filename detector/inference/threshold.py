@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from detector.inference.options import IMAGE_SCORES
 from detector.inference.prediction import Decision
 from sia_gen.core.errors import UserError
-
-IMAGE_SCORES = ("max", "avgpool16_max")
 
 
 def threshold_of(reference: list[float], false_alarms: float) -> float:

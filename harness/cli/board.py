@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, tell
+from harness.cli.options import tell
+from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
   harness leaderboard runs/results
   harness leaderboard runs/results --format csv > board.csv
-  harness leaderboard runs/results --method 'realnet*' --category 'brick,gr*' --format latex
+  harness leaderboard runs/results --method 'realnet*' --categories 'brick,gr*' --format latex
   harness leaderboard runs/results --published
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
@@ -62,7 +62,14 @@ Example:
 )
 @click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
 @click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
-@click.option("--category", metavar="GLOBS", help="Only these categories.")
+@click.option(
+    "--categories",
+    "category",
+    cls=Option,
+    former=("--category",),
+    metavar="GLOBS",
+    help="Only these categories.",
+)
 @click.option("--method", metavar="GLOBS", help="Only these methods.")
 @click.option("--source", metavar="GLOBS", help="Only these sources of synthetic anomalies.")
 def leaderboard(

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, print_json, tell
+from harness.cli.options import print_json, tell
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
   harness compare runs/realnet runs/baseline

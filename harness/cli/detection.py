@@ -7,18 +7,17 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
-    SETTINGS,
-    category_option,
+    categories_option,
     data_option,
     json_option,
     print_json,
     results_option,
     tell,
 )
+from sia_gen.core.commands import Option
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
   harness evaluate runs/realnet runs/baseline --out runs/results
@@ -63,17 +62,18 @@ def evaluate(
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
-  harness baseline --data textures --category all --out runs/baseline
+  harness baseline --data textures --categories all --out runs/baseline
   harness evaluate runs/baseline --out runs/results
 """,
 )
 @data_option
-@category_option
+@categories_option
 @click.option(
-    "--size",
+    "--resolution",
+    cls=Option,
+    former=("--size",),
     type=click.IntRange(16, 2048),
     metavar="PIXELS",
     help="Side of the images; default: the training images' median, at most 256.",
@@ -86,11 +86,11 @@ Example:
     help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The score folders as JSON on stdout.")
-def baseline(data: str, category: str, size: int | None, out: Path, as_json: bool) -> None:
+def baseline(data: str, categories: str, resolution: int | None, out: Path, as_json: bool) -> None:
     """Score test images by plain colour statistics, the row that a detector must beat."""
     from harness.measure import baseline as room
 
-    folders = room.run(data, category, out, size=size, tell=tell)
+    folders = room.run(data, categories, out, size=resolution, tell=tell)
     if as_json:
         print_json([str(folder) for folder in folders])
     else:

@@ -1,38 +1,33 @@
-"""Options and outputs that several commands of the harness share."""
+"""Options that several commands of the harness share."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+from sia_gen.core.commands import Option, json_option, print_json, tell
 
-
-def tell(text: str) -> None:
-    """Writes a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def print_json(value: Any) -> None:
-    """Writes a JSON value to stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
-
+__all__ = [
+    "categories_option",
+    "data_option",
+    "json_option",
+    "print_json",
+    "results_option",
+    "tell",
+]
 
 data_option = click.option(
     "--data",
     default="textures",
     show_default=True,
-    metavar="DIR",
+    metavar="DATA",
     help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
 )
-category_option = click.option(
-    "--category",
+categories_option = click.option(
     "--categories",
-    "category",
+    cls=Option,
+    former=("--category",),
     default="all",
     show_default=True,
     metavar="NAMES",
@@ -40,9 +35,9 @@ category_option = click.option(
 )
 results_option = click.option(
     "--out",
-    required=True,
+    default="runs/results",
+    show_default=True,
     type=click.Path(path_type=Path),
     metavar="RESULTS",
     help="Results folder; records are added to it, never changed.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Records as JSON on stdout.")

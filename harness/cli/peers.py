@@ -7,19 +7,19 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
-    SETTINGS,
-    category_option,
+    categories_option,
     data_option,
     json_option,
     print_json,
     tell,
 )
+from sia_gen.core.commands import Group, Option
 from sia_gen.core.errors import IncompleteError, UserError
 
 EPILOG = """\b
 Example:
   harness peers list
-  harness peers run --model patchcore,padim --data parts --category bolt \\
+  harness peers run --model patchcore,padim --data parts --categories bolt \\
       --weights mobilenetv2_100.safetensors --out runs/peers
 
 \b
@@ -27,14 +27,13 @@ They need anomalib: pip install 'sia-gen[peers]'. See docs/peers.md.
 """
 
 
-@click.group(context_settings=SETTINGS, epilog=EPILOG)
+@click.group(cls=Group, epilog=EPILOG)
 def peers() -> None:
     """Run other people's detectors on the same images, weights and metrics."""
 
 
 @peers.command(
     "list",
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
   harness peers list
@@ -57,10 +56,9 @@ def list_(published: bool, as_json: bool) -> None:
 
 
 @peers.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
-  harness peers run --model patchcore,padim,stfpm --data parts --category bolt \\
+  harness peers run --model patchcore,padim,stfpm --data parts --categories bolt \\
       --weights mobilenetv2_100.safetensors --out runs/peers
   harness peers run --model all --data parts --weights pretrained --backbone wide_resnet50_2 \\
       --out runs/peers --set cflow.steps=200 --set patchcore.coreset_sampling_ratio=0.02
@@ -73,7 +71,7 @@ Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../l
 @click.option("--model", "--models", "model", required=True, metavar="NAMES",
               help="Names separated by commas, or all; see `harness peers list`.")  # fmt: skip
 @data_option
-@category_option
+@categories_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN",
               help="Run folder: a folder for each model, category and seed.")  # fmt: skip
 @click.option("--results", type=click.Path(path_type=Path), metavar="RESULTS",
@@ -87,11 +85,13 @@ Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../l
               )  # fmt: skip
 @click.option("--textures", default="", metavar="DIR",
               help="Texture images (DTD) for models that paste them.")  # fmt: skip
-@click.option("--size", type=click.IntRange(32, 2048), default=256, show_default=True,
+@click.option("--resolution", cls=Option, former=("--size",),
+              type=click.IntRange(32, 2048), default=256, show_default=True,
               metavar="PIXELS", help="Side of images and maps.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True,
               metavar="N", help="Optimiser steps of models that train.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True,
+@click.option("--batch-size", cls=Option, former=("--batch",),
+              type=click.IntRange(min=1), default=8, show_default=True,
               metavar="N", help="Images a step.")  # fmt: skip
 @click.option("--train-images", type=click.IntRange(min=1), metavar="N",
               help="Take so many normal images, drawn by the seed; default: all.")  # fmt: skip
@@ -107,16 +107,16 @@ Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../l
 def run(
     model: str,
     data: str,
-    category: str,
+    categories: str,
     out: Path,
     results: Path | None,
     weights: str,
     backbone: str,
     layers: str,
     textures: str,
-    size: int,
+    resolution: int,
     steps: int,
-    batch: int,
+    batch_size: int,
     train_images: int | None,
     seeds: str,
     settings: tuple[str, ...],
@@ -141,13 +141,13 @@ def run(
     options = plan.Options(
         models=model,
         out=out,
-        size=size,
+        size=resolution,
         weights=str(Path(weights).resolve()) if weights not in {"", plan.PRETRAINED} else weights,
         backbone=backbone,
         layers=tuple(part.strip() for part in layers.split(",") if part.strip()),
         textures=str(Path(textures).resolve()) if textures else "",
         steps=steps,
-        batch=batch,
+        batch=batch_size,
         train_images=train_images,
         seeds=_seeds(seeds) or (0,),
         device=device,
@@ -157,7 +157,7 @@ def run(
     if target.exists() and not target.is_dir():
         raise UserError(f"--results {target} is a file: give a folder")
     dataset = open_dataset(data)
-    cells = plan.cells(options, dataset.origin or data, dataset.select(category))
+    cells = plan.cells(options, dataset.origin or data, dataset.select(categories))
     found = []
     outcomes = running.run(
         cells,

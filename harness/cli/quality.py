@@ -7,23 +7,22 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
-    SETTINGS,
-    category_option,
+    categories_option,
     data_option,
     json_option,
     print_json,
     results_option,
     tell,
 )
+from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
   harness quality --shards runs/sia --data textures --features tiny-random --out runs/results
-  harness quality --shards runs/sia --data textures --category brick \\
+  harness quality --shards runs/sia --data textures --categories brick \\
       --features timm:mobilenetv2_100 --feature-weights mobilenetv2_100.safetensors \\
       --out runs/results
 
@@ -45,7 +44,7 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
     help="Run of sia-gen: a folder, a tar, or an address (copied first).",
 )
 @data_option
-@category_option
+@categories_option
 @click.option(
     "--features",
     multiple=True,
@@ -59,7 +58,14 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
     metavar="FILE",
     help="Weights file, or pretrained; NAME=FILE where several networks are given.",
 )
-@click.option("--image-size", type=int, metavar="PIXELS", help="Default: the synthetic images'.")
+@click.option(
+    "--resolution",
+    cls=Option,
+    former=("--image-size",),
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Side of the images.  [default: the synthetic images']",
+)
 @click.option("--source", metavar="NAME", help="Synthesis method; default: as the shards say.")
 @click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use the first N images.")
 @results_option
@@ -67,10 +73,10 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 def quality(
     shards: str,
     data: str,
-    category: str,
+    categories: str,
     features: tuple[str, ...],
     feature_weights: tuple[str, ...],
-    image_size: int | None,
+    resolution: int | None,
     source: str | None,
     limit: int | None,
     out: Path,
@@ -88,8 +94,8 @@ def quality(
     from sia_gen.core.store.mirror import local_folder
     from sia_gen.core.store.objects import locate
 
-    options = room.Options(image_size=image_size, source=source, limit=limit)
-    found = room.run(local_folder(locate(shards)), data, category, networks, out, options, tell)
+    options = room.Options(image_size=resolution, source=source, limit=limit)
+    found = room.run(local_folder(locate(shards)), data, categories, networks, out, options, tell)
     if as_json:
         print_json(found)
     else:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, tell
+from harness.cli.options import categories_option, data_option, tell
 from sia_gen.core.errors import IncompleteError, UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
   harness reproduce --list
@@ -27,13 +26,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 )
 @click.argument("table", required=False, metavar="PAPER/TABLE")
 @click.option("--list", "show", is_flag=True, help="Show the tables that have a recipe, and stop.")
-@click.option(
-    "--data",
-    default="textures",
-    show_default=True,
-    metavar="DIR",
-    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
-)
+@data_option
 @click.option(
     "--budget",
     type=click.Choice(("small", "paper")),
@@ -50,15 +43,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 @click.option(
     "--model", metavar="MODEL", help="Diffusion model; default: shipped, or trained first."
 )
-@click.option(
-    "--category",
-    "--categories",
-    "categories",
-    default="all",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
+@categories_option
 @click.option(
     "--rows", default="*", show_default=True, metavar="GLOBS", help="Rows by their names."
 )

@@ -61,7 +61,7 @@ def synthesize(
     **values: Any,
 ) -> None:
     """Write pairs of image and mask that one method makes out of normal images."""
-    from sia_gen.core.settings import parse_settings
+    from sia_gen.core.options import parse_settings
     from sia_gen.pairs.make import StoppedSynthesisError
     from sia_gen.pairs.make import synthesize as make
     from sia_gen.pairs.plan import SynthesisOptions, prepare

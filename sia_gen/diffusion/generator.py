@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sia_gen.compute import device as devices
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8
-from sia_gen.diffusion import device as devices
 from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sia_gen.compute.device import autocast, choose_precision
 from sia_gen.core.pixels.images import Array8, encode_png, grid
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import write_bytes, write_json
 from sia_gen.diffusion import health
-from sia_gen.diffusion.device import autocast, choose_precision
 from sia_gen.diffusion.normals import NormalImages
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8

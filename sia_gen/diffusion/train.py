@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.diffusion import health, memory, unet
-from sia_gen.diffusion.device import choose_device, choose_precision
 from sia_gen.diffusion.generator import load_generator, load_unet
 from sia_gen.diffusion.look import verdict
 from sia_gen.diffusion.loop import Loop, say

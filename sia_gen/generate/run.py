@@ -16,6 +16,7 @@ from typing import Any
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.provenance import versions
+from sia_gen.core.signals import StopFlag
 from sia_gen.core.store.objects import Location, ObjectPath, require_conditional_put
 from sia_gen.generate import card
 from sia_gen.generate import levels as normals
@@ -29,7 +30,6 @@ from sia_gen.runs import claims, index, lock
 from sia_gen.runs import folder as run_folder
 from sia_gen.runs.progress import Progress
 from sia_gen.runs.shard_health import Levels
-from sia_gen.runs.signals import StopFlag
 
 __all__ = ["StoppedRunError", "describe_plan", "prepare", "readable_size", "run"]
 

@@ -28,11 +28,11 @@ from sia_gen.core.errors import IncompleteError, LockedError, UserError
 from sia_gen.core.plugins import load
 from sia_gen.core.provenance import versions
 from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.signals import StopFlag
 from sia_gen.core.store.files import TEMPORARY_PREFIX, write_json
 from sia_gen.core.store.pair_shards import PairSample, write_pairs
 from sia_gen.core.store.shards import is_done, write_record
 from sia_gen.pairs.plan import NAME, SynthesisOptions, Task, prepare
-from sia_gen.runs.signals import StopFlag
 
 TRIES = 100  # draws of normal image and anomaly until the mask is not empty
 

@@ -11,10 +11,10 @@ from sia_gen.core.context import context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file
-from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import read_json
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.runs import folder as run_folder
@@ -128,7 +128,7 @@ def _sources(options: SynthesisOptions, made: Any, category: Category) -> tuple[
 def prepare(options: SynthesisOptions) -> Prepared:
     """Returns a checked run; UserError names what is wrong with options, data or output."""
     module = load(methods, options.method)
-    made = make_options(module.Options, dict(options.settings), f"method {options.method}")
+    made = from_values(module.Options, dict(options.settings), f"method {options.method}")
     out = _checked_output(options.out)
     dataset = open_dataset(options.data)
     for root in dataset.roots:

@@ -17,11 +17,11 @@ from sia_gen.core.context import Context, context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
-from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.shards import find_shards
 from sia_gen.generate.preview import sheet
@@ -86,7 +86,7 @@ def _dimmed(image: Array8, region: Mask) -> Array8:
 
 def _options_of(name: str, options: MethodPreviewOptions) -> Any:
     given = {"textures": options.textures} if name == "dtd" and options.textures else {}
-    return make_options(load(methods, name).Options, given, f"method {name}")
+    return from_values(load(methods, name).Options, given, f"method {name}")
 
 
 def _rows(

@@ -57,7 +57,7 @@ def tiled(
 ) -> Path:
     """A run with a detector of the plates that looks at tiles; do not change its checkpoint."""
     run = tmp_path_factory.mktemp("tiled") / "run"
-    options = tiny(steps=60, holdout=0.3, tiles="32:8", source="noise")
+    options = tiny(steps=30, holdout=0.3, tiles="32:8", source="noise")
     assert options.resolution == 32
     train(options, single(plates, []), run, accelerator_for("cpu", "fp32"))
     return run

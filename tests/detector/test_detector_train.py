@@ -172,8 +172,15 @@ def test_finished_training_is_not_done_again_and_other_options_are_refused(
     assert facts["step"] == 60
     # What changes no result may differ: how often states are saved.
     train(tiny(steps=60, holdout=0.2, checkpoint_seconds=7), single(stripes, tars), trained, cpu())
-    with pytest.raises(UserError, match=r"lr: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"):
-        train(tiny(steps=60, holdout=0.2, lr=0.1, seed=5), single(stripes, tars), trained, cpu())
+    with pytest.raises(
+        UserError, match=r"learning_rate: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"
+    ):
+        train(
+            tiny(steps=60, holdout=0.2, learning_rate=0.1, seed=5),
+            single(stripes, tars),
+            trained,
+            cpu(),
+        )
     with pytest.raises(UserError, match=r"shards_sha256: \w+ there, none asked"):
         train(tiny(steps=60, holdout=0.2), single(stripes, []), trained, cpu())
 

@@ -61,7 +61,7 @@ def test_a_raising_shard_is_tried_twice_and_named_and_the_others_end(
     words = json.loads((tmp_path / "failed" / "grass-00001.json").read_text())
     assert [attempt["kind"] for attempt in words["attempts"]] == ["error", "error"]
     assert "Traceback" in words["attempts"][0]["traceback"]
-    assert "testing.py" in words["attempts"][0]["traceback"]
+    assert "fake_model.py" in words["attempts"][0]["traceback"]
     expected = support.tar_hashes(finished)
     del expected["shards/mini/grass/grass-00001.tar"]
     assert support.tar_hashes(tmp_path) == expected

@@ -312,7 +312,7 @@ def test_sheets_show_methods_and_foregrounds(parts: Path, tmp_path: Path) -> Non
 def test_help_of_the_new_commands_is_quick_and_loads_no_torch() -> None:
     for command in ("synthesize", "check", "preview"):
         code = (
-            "import sys; from click.testing import CliRunner; from sia_gen.cli import group;"
+            "import sys; from click.testing import CliRunner; from sia_gen.cli.main import group;"
             f"r = CliRunner().invoke(group, ['{command}', '--help']);"
             "print(r.exit_code, 'torch' in sys.modules, 'numpy' in sys.modules)"
         )
