@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Name, options, steps for a budget of one: all see the same number of pixels of 8 images a step.
+# Name, options, times the budget's steps: all see the same number of pixels of 8 images a step.
 ARMS = {
+    "whole-128": (["--set", "resolution=128"], 4),
     "whole-256": (["--set", "resolution=256"], 1),
-    "tiles-256-64": (["--set", "tiles=256:64"], 1),
     "tiles-128-32": (["--set", "tiles=128:32"], 4),
+    "tiles-256-64": (["--set", "tiles=256:64"], 1),
 }
 METRICS = ("image_auroc_max", "image_auroc_avgpool16_max", "pixel_auroc", "pixel_ap", "pro_0.3")
 

@@ -20,8 +20,7 @@ from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
-from sia_gen.core.store.pair_shards import read_pairs
-from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.core.store.shards import MASK, ShardReader, find_shards, read_record
 
 if TYPE_CHECKING:
     from sia_gen.generate.model import Generator
@@ -102,11 +101,11 @@ def read_shards(run: str | PathLike[str], category: str | None = None) -> Iterat
     """Yields the images of a run's finished shards, of one category (dataset/name) if given."""
     for tar in find_shards(local_folder(locate(fspath(run))), category):
         samples = (read_record(tar) or {}).get("samples") or [{}]
-        if "mask_sha256" in samples[0]:
-            for key, image, mask, metadata in read_pairs(tar):
-                yield Sample(key=key, image=image, mask=mask > 0, metadata=metadata)
-            continue
-        reader = ShardReader([tar])
+        paired, reader = "mask_sha256" in samples[0], ShardReader([tar])
         for index, member in enumerate(reader.members):
-            image, metadata = reader.image(index), reader.metadata(index)
-            yield Sample(key=member.key, image=image, mask=None, metadata=metadata)
+            yield Sample(
+                key=member.key,
+                image=reader.image(index),
+                mask=reader.extra(index, MASK)[..., 0] > 0 if paired else None,
+                metadata=reader.metadata(index),
+            )

@@ -70,6 +70,12 @@ def option(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) -> 
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def like(cls: type[Any], name: str) -> Any:
+    """Returns a dataclass field with the default and the facts of another class's field."""
+    known = next(field for field in dataclasses.fields(cls) if field.name == name)
+    return dataclasses.field(default=known.default, metadata=known.metadata)
+
+
 def settings(cls: type[Any]) -> dict[str, Setting]:
     """Returns the options of a dataclass by name, in order; plain fields have no facts to tell."""
     hints = typing.get_type_hints(cls)

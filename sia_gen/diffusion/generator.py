@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sia_gen.compute import device as devices
-from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.errors import NonFiniteImagesError, UserError, near_names
 from sia_gen.core.pixels.images import Array8
 from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import fold, unfold
-from sia_gen.runs.shard_health import NonFiniteImagesError
 
 if TYPE_CHECKING:
     from sia_gen.diffusion.classifier import Guidance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gen_support as support
@@ -109,7 +110,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_with_its_reason(
 def test_another_checkpoint_than_planned_ends_the_run(tmp_path: Path) -> None:
     config = support.config(tmp_path)
     changed = LocalExecutor(
-        type(config)(**{**vars(config), "model": "testing:noise?weights=1"}),
+        replace(config, given={**config.given, "model": "testing:noise?weights=1"}),
     )
     summary = changed.run(support.plan(), support.Events(), support.NoStop())
     assert "changed since" in summary.fatal

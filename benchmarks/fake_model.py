@@ -1,11 +1,10 @@
 """A fake model for tests of the machinery: noise from a seed, and faults on request.
 
-    --model testing:noise
+    SIA_GEN_TESTING=fake_model PYTHONPATH=benchmarks sia-gen run --model testing:noise ...
     --model "testing:noise?fault=kill&at=123&once=/tmp/marker&delay=0.05"
 
 The pixels depend on seed, strength, size and weights alone, so that a run with faults must equal
-one without. It lives in the package because classes of a test file cannot be imported by Ray's
-workers. Records name it ("testing:..."): nothing made by it passes for a real image.
+one without. Records name it ("testing:..."): nothing made by it passes for a real image.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from sia_gen.core.errors import UserError
+from sia_gen.core.errors import NonFiniteImagesError, UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
-from sia_gen.runs.shard_health import NonFiniteImagesError
 
 FAULTS = (
     "",
@@ -138,6 +136,14 @@ class Fake:
             made[:] = 7
         elif self.fault == "duplicate":
             made[:] = made[0]
+
+
+def announce() -> None:
+    """Has this process, its children and their Ray workers find this module by `testing:`."""
+    here = Path(__file__).resolve().parent
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent), *known])
+    os.environ["SIA_GEN_TESTING"] = __name__
 
 
 def parse(model: str) -> Fake:

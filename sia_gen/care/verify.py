@@ -16,9 +16,9 @@ from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
-from sia_gen.runs import folder as run_folder
-from sia_gen.runs import lock
-from sia_gen.runs.spec import Spec
+from sia_gen.generate import contents
+from sia_gen.runs import folder, lock
+from sia_gen.runs.spec import Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,39 +66,46 @@ def _on_disk(path: Location) -> Iterator[Path]:
     if isinstance(path, Path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="sia-gen-verify-") as folder:
-        local = Path(folder) / path.name
+    with tempfile.TemporaryDirectory(prefix="sia-gen-verify-") as place:
+        local = Path(place) / path.name
         local.write_bytes(path.read_bytes())
         yield local
 
 
-def _check_members(path: Path, names: list[str]) -> None:
+def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> None:
     """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
     try:
         with tarfile.open(path, "r:") as tar:
             found = tar.getnames()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ShardFault("tar", f"is not a readable tar: {error}") from error
-    if len(found) != 2 * len(names):
-        detail = f"holds {len(found)} members, its record names {2 * len(names)}"
+    each = 2 + len(extras)
+    if len(found) != each * len(names):
+        detail = f"holds {len(found)} members, its record names {each * len(names)}"
         raise ShardFault("count", detail)
     for position, name in enumerate(names):
-        json_name, image_name = found[2 * position : 2 * position + 2]
-        if json_name != f"{name}.json" or image_name not in {name + s for s in IMAGE_SUFFIXES}:
-            detail = f"holds {json_name} and {image_name} where its record names {name}"
-            raise ShardFault("count", detail)
+        json_name, image_name, *others = found[each * position : each * (position + 1)]
+        right = json_name == f"{name}.json" and image_name in {name + s for s in IMAGE_SUFFIXES}
+        if not right or others != [name + suffix for suffix in extras]:
+            shown = " and ".join([json_name, image_name, *others])
+            raise ShardFault("count", f"holds {shown} where its record names {name}")
 
 
-def _check_samples(path: Path, spec: Spec, samples: list[dict[str, Any]]) -> None:
+def _check_samples(path: Path, spec: Shard, samples: list[dict[str, Any]]) -> None:
     try:
         reader = ShardReader([path])
         for position, sample in enumerate(samples):
             image = reader.image(position)
+            images = {"": image, **{s: reader.extra(position, s) for s in spec.extras}}
             side = spec.side
-            if side is not None and image.shape != (side, side, 3):
-                raise ShardFault("image", f"{sample['key']} is {image.shape}, not {side} x {side}")
+            for suffix, found in images.items():
+                if side is not None and found.shape != (side, side, 3):
+                    detail = f"{sample['key']}{suffix} is {found.shape}, not {side} x {side}"
+                    raise ShardFault("image", detail)
             if sha256_bytes(image.tobytes()) != sample["pixels_sha256"]:
                 raise ShardFault("pixels", f"{sample['key']} has other pixels than its record")
+            if fault := spec.fault(sample, images):
+                raise ShardFault("pixels", f"{sample['key']} {fault}")
             metadata = reader.metadata(position)
             if {"key": sample["key"], **metadata} != sample:
                 raise ShardFault("metadata", f"{sample['key']} has other metadata than its record")
@@ -121,7 +128,7 @@ def _schema(path: Location) -> object:
     return content.get("schema") if isinstance(content, dict) else None
 
 
-def checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
+def _checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
     """Returns the record of a shard that is there, planned and of the recorded size."""
     record = read_record(path)
     if record is None:
@@ -144,10 +151,10 @@ def checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
     return record
 
 
-def check_shard(run: Location, spec: Spec) -> list[dict[str, Any]]:
+def _check_shard(run: Location, spec: Shard) -> list[dict[str, Any]]:
     """Returns the samples of a whole shard; raises with what is wrong otherwise."""
     path = run / spec.file
-    record = checked_record(path, spec.spec_hash)
+    record = _checked_record(path, spec.spec_hash)
     samples = record.get("samples")
     try:
         with _on_disk(path) as local:
@@ -157,28 +164,28 @@ def check_shard(run: Location, spec: Spec) -> list[dict[str, Any]]:
                 record.get("images") == len(samples) == spec.count
             ):
                 raise ShardFault("count", f"has a record of other than {spec.count} images")
-            _check_members(local, [sample["key"] for sample in samples])
+            _check_members(local, [sample["key"] for sample in samples], spec.extras)
             _check_samples(local, spec, samples)
     except (KeyError, TypeError) as error:
         raise ShardFault("record", f"has a record without {error}") from error
     return samples
 
 
-def strays(run: Location) -> list[Problem]:
+def _strays(run: Location) -> list[Problem]:
     """Returns the temporary files of a run folder."""
     return [
-        Problem(kind="stray", file=run_folder.relative(run, path), detail="temporary file")
-        for path in run_folder.strays(run)
+        Problem(kind="stray", file=folder.relative(run, path), detail="temporary file")
+        for path in folder.strays(run)
     ]
 
 
-def foreign_files(run: Location, tars: Set[str]) -> list[Problem]:
+def _foreign_files(run: Location, tars: Set[str]) -> list[Problem]:
     """Returns the files below shards/ that are neither planned tars nor their records."""
     known = tars | {file.removesuffix(".tar") + ".json" for file in tars}
     problems = []
     found: list[Location] = [*(run / "shards").rglob("*")]
     for path in sorted(found, key=str):
-        name = run_folder.relative(run, path)
+        name = folder.relative(run, path)
         if name in known or path.name.startswith(TEMPORARY_PREFIX):
             continue
         if not isinstance(path, Path) or path.is_file():
@@ -188,6 +195,8 @@ def foreign_files(run: Location, tars: Set[str]) -> list[Problem]:
 
 def _check_index(run: Location, complete: bool) -> list[Problem]:
     path = run / "index.json"
+    if folder.document_path(run).name == folder.FORMER and not path.is_file():
+        return []  # its first writer made no index
     try:
         said = json.loads(path.read_text(encoding="utf-8"))["complete"]
     except FileNotFoundError:
@@ -209,20 +218,19 @@ def verify(
     """Returns what is wrong with a run: sizes, checksums, counts, decoding, pixels, duplicates,
     leftovers. Calls on_shard(checked, total); `token` is of the caller's own lock, if it has one.
     """
-    planned = run_folder.planned(run)
+    planned = contents.planned(run)
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     images = 0
     for position, spec in enumerate(planned, start=1):
         try:
-            samples = check_shard(run, spec)
+            samples = _check_shard(run, spec)
         except ShardFault as fault:
             problems.append(Problem(kind=fault.kind, file=spec.file, detail=str(fault)))
             samples = []
         images += len(samples)
         twins = []
-        # Twins among packed images were in their folder already; packing has said so.
-        for sample in samples if spec.side is not None else ():
+        for sample in samples if spec.distinct else ():
             if seen.setdefault(sample["pixels_sha256"], sample["key"]) != sample["key"]:
                 twins.append(sample["key"])
         if twins:
@@ -231,7 +239,7 @@ def verify(
         on_shard(position, len(planned))
     complete = not problems
     # What a living run has in hand is no leftover.
-    problems += [] if lock.live_tokens(run) - {token} else strays(run)
-    problems += foreign_files(run, {spec.file for spec in planned})
+    problems += [] if lock.live_tokens(run) - {token} else _strays(run)
+    problems += _foreign_files(run, {spec.file for spec in planned})
     problems += _check_index(run, complete)
     return Report(shards=len(planned), images=images, problems=tuple(problems))

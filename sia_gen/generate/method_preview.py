@@ -6,7 +6,7 @@ A column is one normal image: the image itself, then each method's anomaly on it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +16,19 @@ from sia_gen import methods
 from sia_gen.core.context import Context, context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import open_dataset
-from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
+from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.shards import find_shards
-from sia_gen.generate.preview import sheet
+from sia_gen.generate.options import MethodPreviewOptions
 
 TRIES = 20  # draws until an anomaly lies inside the foreground
 OUTLINE = (255, 40, 40)
 DIMMED = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodPreviewOptions:
-    """What the sheet shows and where it goes. `methods` empty: the foregrounds alone."""
-
-    out: str
-    data: str = "textures"
-    categories: str = "all"
-    methods: tuple[str, ...] = ()
-    foregrounds: bool = False
-    foreground: str = ""
-    shards: str = ""
-    textures: str = ""
-    columns: int = 6
-    resolution: int = 256
-    scale: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses values that make no sheet, by their names."""
-        if not 1 <= self.columns <= 100:
-            raise UserError(f"--columns {self.columns}: expected 1 to 100")
-        if not 1 <= self.scale <= 16:
-            raise UserError(f"--scale {self.scale}: expected 1 to 16")
-        if not 16 <= self.resolution <= 4096:
-            raise UserError(f"--resolution {self.resolution}: expected 16 to 4096")
 
 
 def parse_methods(text: str, shards: str, textures: str) -> tuple[str, ...]:
@@ -109,12 +82,9 @@ def make_method_preview(
     options: MethodPreviewOptions, say: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Writes the contact sheet as PNG and returns its path."""
-    out = Path(options.out)
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the sheet is a PNG: give a name that ends in .png")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: give a file name")
-    for name in options.methods:
+    out = options.checked_out()
+    chosen = parse_methods(options.methods, options.shards, options.textures)
+    for name in chosen:
         load(methods, name)
     blocks = []
     for category in open_dataset(options.data).select(options.categories):
@@ -122,15 +92,15 @@ def make_method_preview(
             rule = rule_for(options.foreground, category.name)
             category = replace(category, foreground=rule)
         tars: tuple[Path, ...] = ()
-        if "sdas" in options.methods and options.shards:
+        if "sdas" in chosen and options.shards:
             tars = tuple(find_shards(Path(options.shards), category.key))
         context = context_of(category, options.resolution, tars)
         picks = np.linspace(0, context.normals - 1, options.columns).round().astype(int).tolist()
         rows = [("normal", [context.image(pick) for pick in picks])]
-        if options.foregrounds or not options.methods:
+        if options.foregrounds or not chosen:
             shown = [_dimmed(context.image(pick), context.foreground(pick)) for pick in picks]
             rows.append(("foreground", shown))
-        for name in options.methods:
+        for name in chosen:
             rows += _rows(name, category, context, picks, options)
         blocks.append((f"{category.key}   (foreground {category.foreground})", rows))
         say(f"{category.key}: {len(picks)} columns")
