@@ -40,13 +40,13 @@ def photographs(folder: Path, count: int) -> None:
 
 
 def train(root: Path, weights: str) -> Path:
-    """Returns a checkpoint of the recipe `mobile`, trained for a few steps: only its cost counts."""
+    """Returns a checkpoint of the recipe `mobile`, of two steps: only its cost counts."""
     folder = root / "line" / "part" / "train" / "good"
     photographs(folder, 24)
     run = root / "run"
-    words = ["--data", str(root / "line"), "--category", "part", "--out", str(run)]
+    words = ["--data", str(root / "line"), "--categories", "part", "--out", str(run)]
     words += ["--recipe", "mobile", "--weights", weights, "--source", "cutpaste"]
-    words += ["--steps", "2", "--batch", "4", "--set", "afs_batches=1", "--holdout", "0.2"]
+    words += ["--steps", "2", "--batch-size", "4", "--set", "afs_batches=1", "--holdout", "0.2"]
     subprocess.run([sys.executable, "-m", "detector.cli", "train", *words], check=True)
     return run / "line" / "part"
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from detector import checkpoint
 from detector.inference.engine import Engine
 from detector.inference.maps import BATCH
+from detector.inference.memory import of_array, of_pillow
 from detector.inference.prediction import Decision, Prediction
 from detector.inference.threshold import decide
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, as_rgb, read_image
+from sia_gen.core.pixels.images import Array8, read_image
 
 if TYPE_CHECKING:
     Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
 
 def _is_batch(given: object) -> bool:
     return isinstance(given, np.ndarray | Tensor) and given.ndim == 4
-
-
-def _array(given: npt.NDArray[Any], what: str) -> Array8:
-    """Returns an array (H, W), (H, W, 1) or (H, W, 3) as uint8 RGB (H, W, 3)."""
-    if given.ndim == 2:
-        given = given[..., None]
-    if given.ndim != 3 or given.shape[-1] not in {1, 3} or 0 in given.shape:
-        raise UserError(f"{what} of shape {given.shape}: expected height x width (x 1 or x 3)")
-    if np.issubdtype(given.dtype, np.floating):
-        if not np.isfinite(given).all() or given.min() < 0 or given.max() > 1:
-            raise UserError(f"{what} of {given.dtype}: expected finite values from 0 to 1")
-        given = np.rint(given * 255).astype(np.uint8)
-    if given.dtype != np.uint8:
-        raise UserError(f"{what} of {given.dtype}: expected uint8, or floats from 0 to 1")
-    return np.ascontiguousarray(np.broadcast_to(given, (*given.shape[:2], 3)))
 
 
 def to_image(given: Picture) -> Array8:
@@ -53,15 +39,15 @@ def to_image(given: Picture) -> Array8:
     if isinstance(given, str | PathLike):
         return read_image(Path(given))
     if isinstance(given, Image.Image):
-        return as_rgb(given, "the given image")
+        return of_pillow(given)
     if isinstance(given, Tensor):
         if given.ndim != 3:
             raise UserError(f"tensor of shape {tuple(given.shape)}: expected (3, H, W)")
         pixels = given.detach().cpu()
         pixels = pixels.float() if pixels.is_floating_point() else pixels
-        return _array(pixels.permute(1, 2, 0).numpy(), "tensor")
+        return of_array(pixels.permute(1, 2, 0).numpy(), "tensor")
     if isinstance(given, np.ndarray):
-        return _array(given, "array")
+        return of_array(given, "array")
     raise UserError(
         f"an image cannot be a {type(given).__name__}: give a path, a Pillow image, an array"
         " (H, W, 3) or a tensor (3, H, W)"

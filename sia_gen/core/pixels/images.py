@@ -99,11 +99,6 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def as_rgb(image: Image.Image, name: str) -> Array8:
-    """Returns an opened picture as uint8 RGB (H, W, 3), converted as a file's would be."""
-    return np.array(_to_rgb(image, Path(name)), dtype=np.uint8)
-
-
 def _resized(image: Image.Image, size: int | None, method: Image.Resampling) -> Image.Image:
     if size is None or image.size == (size, size):
         return image
