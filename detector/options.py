@@ -46,7 +46,7 @@ class TrainOptions:
         "A synthesis method, a mixture (sdas:0.5,dtd:0.5), or none.",
         metavar="SOURCE",
     )
-    resolution: int = option(256, "Side of the images in pixels.", low=16, former=("image_size",))
+    resolution: int = option(256, "Side of the images in pixels.", low=16)
     tiles: str = option(
         "",
         "Look at squares of so many pixels of the image as it is, overlapping by a quarter.",

@@ -4,7 +4,12 @@ A folder with three files, all in the order of `items`:
 
     maps.npy     float32 (N, H, W), finite: the anomaly map, higher is more anomalous
     masks.npy    uint8 (N, H, W): 1 where the ground truth is anomalous, 0 elsewhere
-    scores.json  {"schema": 1, "category": "dataset/name", "items": [...], "protocol": {...}}
+    scores.json  {"schema": 2, "category": "dataset/name", "items": [...], "protocol": {...},
+                  "run": {...}}
+
+`protocol` holds all that must agree before two results may share a row of a leaderboard; `run`
+holds what belongs to this one result: its seed, checkpoint, times. Files of schema 1 have no `run`:
+what they say about it among the protocol's keys is told apart when they are read.
 
 An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}. An
 anomalous image without mask counts for image metrics and is left out of pixel metrics.
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,76 +31,29 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.ragged import Ragged, Size, Stack
 from sia_gen.core.store.files import new_folder, read_json, write_json
 
-SCHEMA = 1
-
-
-Size = tuple[int, int]
-
-
-class Ragged:
-    """Maps of unlike sizes in one flat array: item i is (H_i, W_i), and so is each while iterated.
-
-    A slice, or an array of places or of booleans, gives fewer of them; nothing is copied.
-    """
-
-    ndim = 3
-
-    def __init__(
-        self, flat: npt.NDArray[Any], sizes: Sequence[Size], starts: Sequence[int] | None = None
-    ) -> None:
-        self.flat, self.sizes = flat, [(int(h), int(w)) for h, w in sizes]
-        ends = np.cumsum([h * w for h, w in self.sizes])
-        self._starts = [0, *ends[:-1].tolist()] if starts is None else list(starts)
-        if starts is None and flat.shape != (int(ends[-1]) if len(ends) else 0,):
-            raise UserError(f"{flat.shape} values do not fill maps of {len(self.sizes)} sizes")
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, which: Any) -> Any:
-        if isinstance(which, int | np.integer):
-            start, (height, width) = self._starts[which], self.sizes[which]
-            return self.flat[start : start + height * width].reshape(height, width)
-        places = np.arange(len(self))[which]
-        sizes, starts = [self.sizes[i] for i in places], [self._starts[i] for i in places]
-        return Ragged(self.flat, sizes, starts)
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[i] for i in range(len(self)))
-
-    @property
-    def size(self) -> int:
-        """The pixels of all maps."""
-        return sum(h * w for h, w in self.sizes)
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """The number of maps and their sizes: equal where two have the same maps."""
-        return len(self), *self.sizes
-
-
-Stack = npt.NDArray[Any] | Ragged
-
-
-def stacked(arrays: Sequence[npt.NDArray[Any]]) -> Stack:
-    """Returns arrays (H, W) as one (N, H, W), or as maps of unlike sizes."""
-    if len({a.shape for a in arrays}) == 1:
-        return np.stack(arrays)
-    flat = np.concatenate([a.ravel() for a in arrays])
-    return Ragged(flat, [(a.shape[0], a.shape[1]) for a in arrays])
+SCHEMA = 2
+# Where schema 1 told about the one run among the protocol's keys.
+_RUN_KEYS_OF_SCHEMA_1 = frozenset({
+    "run", "seed", "category", "dataset", "checkpoint", "checkpoint_sha256", "run_sha256",
+    "shards_sha256", "source_run_sha256", "images", "train_images",
+    "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
+    "foreground", "host",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Score maps of one category: maps_NHW float32, masks_NHW uint8, items, protocol: see above."""
+    """Score maps of one category; maps_NHW float32, masks_NHW uint8; the rest: see above."""
 
     category: str
     maps_NHW: Any  # Stack: an array, or maps of unlike sizes
     masks_NHW: Any
     items: list[dict[str, Any]]
     protocol: dict[str, Any]
+    run: dict[str, Any] = field(default_factory=dict)
 
 
 STRIP = 1 << 22  # pixels of a map that are averaged together; larger ones go in strips
@@ -131,16 +89,18 @@ def write(folder: Path, scores: Scores) -> None:
             scores.items, scores.maps_NHW, scores.masks_NHW, strict=True
         ):
             add(item, map_HW, mask_HW)
-        add.protocol = scores.protocol
+        add.protocol, add.run = scores.protocol, scores.run
 
 
 class Adder:
-    """Takes one image's item, map and mask after the other; `protocol` is set at any time."""
+    """Takes one image's item, map and mask after the other; `protocol` and `run` are
+    set at any time."""
 
     def __init__(self, maps: Stack, masks: Stack) -> None:
         self.maps, self.masks = maps, masks
         self.items: list[dict[str, Any]] = []
         self.protocol: dict[str, Any] = {}
+        self.run: dict[str, Any] = {}
 
     def __call__(
         self, item: dict[str, Any], map_HW: npt.NDArray[Any], mask_HW: npt.NDArray[Any]
@@ -174,7 +134,7 @@ def writer(folder: Path, category: str, sizes: Sequence[Size]) -> Iterator[Adder
             raise UserError(f"{folder}: {len(adder.items)} maps were given of {len(sizes)}")
         del opened, array
         document = {"schema": SCHEMA, "category": category}
-        document |= {"protocol": adder.protocol, "items": adder.items}
+        document |= {"protocol": adder.protocol, "run": adder.run, "items": adder.items}
         adder.maps = adder.masks = np.empty(0)  # closes the files
         write_json(temporary / "scores.json", document)
 
@@ -182,8 +142,7 @@ def writer(folder: Path, category: str, sizes: Sequence[Size]) -> Iterator[Adder
 def read(folder: Path) -> Scores:
     """Returns a score folder, its maps memory-mapped; UserError names what is wrong with it."""
     document = read_json(folder / "scores.json")
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"{folder}/scores.json: expected schema {SCHEMA}")
+    protocol, run = stated(document, str(folder / "scores.json"))
     arrays = {}
     for name in ("maps.npy", "masks.npy"):
         try:
@@ -203,10 +162,24 @@ def read(folder: Path) -> Scores:
         maps_NHW=stacks["maps.npy"],
         masks_NHW=stacks["masks.npy"],
         items=items,
-        protocol=dict(document["protocol"]),
+        protocol=protocol,
+        run=run,
     )
     check(scores, str(folder))
     return scores
+
+
+def stated(document: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what a scores.json says of the protocol and of its one run; UserError for others."""
+    if not isinstance(document, dict) or document.get("schema") not in {1, SCHEMA}:
+        raise UserError(f"{where}: expected schema {SCHEMA}, or 1")
+    protocol, run = dict(document["protocol"]), dict(document.get("run", {}))
+    if document["schema"] == 1:
+        run = {k: v for k, v in protocol.items() if k in _RUN_KEYS_OF_SCHEMA_1}
+        nested = run.pop("run", None)
+        run |= nested if isinstance(nested, dict) else {}
+        protocol = {k: v for k, v in protocol.items() if k not in _RUN_KEYS_OF_SCHEMA_1}
+    return protocol, run
 
 
 def check(scores: Scores, where: str) -> None:
@@ -217,6 +190,9 @@ def check(scores: Scores, where: str) -> None:
             f"{where}: maps {maps.shape}, masks {masks.shape} and {len(scores.items)} items do not"
             " match; expected (N, H, W) twice and N items"
         )
+    misplaced = sorted({"run", "seed"} & scores.protocol.keys())
+    if misplaced:
+        raise UserError(f"{where}: {', '.join(misplaced)} in the protocol: it belongs to the run")
     for item, map_HW in zip(scores.items, maps, strict=True):
         if not np.isfinite(map_HW).all():
             raise UserError(f"{where}: the map of {item['path']} holds NaN or infinite scores")

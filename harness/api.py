@@ -19,6 +19,7 @@ from harness.measure import detection
 from harness.measure.detection_metrics import measure
 from harness.records import Record
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.ragged import stacked
 
 Where = str | PathLike[str]
 
@@ -62,8 +63,8 @@ def measure_maps(
         )
     scores = scorefile.Scores(
         category="memory/maps",
-        maps_NHW=scorefile.stacked(found),
-        masks_NHW=scorefile.stacked(truth),
+        maps_NHW=stacked(found),
+        masks_NHW=stacked(truth),
         items=items,
         protocol={},
     )

@@ -14,16 +14,11 @@ from sia_gen.core.commands import json_option, print_json, tell
     epilog="""\b
 Examples:
   detector score
-  detector score --run runs/det --data textures --categories all
+  detector score runs/det --data textures --categories all
 """,
 )
-@click.option(
-    "--run",
-    default=RUN,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Run of `train`.",
-)
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
+@click.option("--run", "former", hidden=True, type=click.Path(path_type=Path))
 @data_option("the training's")
 @categories_option("the run's; all where --data is given")
 @device_option
@@ -39,7 +34,8 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Say which categories would be scored, and stop.")
 @json_option
 def score(
-    run: Path,
+    folder: Path | None,
+    former: Path | None,
     data: str | None,
     categories: str | None,
     device: str,
@@ -49,11 +45,19 @@ def score(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write the score maps of test images, for `harness evaluate`."""
+    """Write the score maps of test images, for `harness evaluate`.
+
+    RUN is a run of `detector train`; default runs/detector.
+    """
+    if folder and former:
+        raise click.UsageError("RUN is given twice, once as --run")
     from detector.training.run_folder import folder_of, trained_on
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.errors import UserError
 
+    run = folder or former or RUN
+    if run == RUN:
+        tell(f"defaults: RUN {run}")
     if not run.is_dir():
         raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
     if data is None:

@@ -111,7 +111,7 @@ def train(
         sys.exit(128 + stopped.signal)
     if summary is None:
         return
-    tell(f"next: detector score{'' if out == RUN else f' --run {out}'}")
+    tell(f"next: detector score{'' if out == RUN else f' {out}'}")
     if as_json:
         print_json(summary)
 

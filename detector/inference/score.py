@@ -40,11 +40,7 @@ def _own_words(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a score must be read with: all that made it, but nothing measured.
-
-    Keys that describe one category's own run lie under `run` or bear names that a leaderboard
-    keeps out of the comparison; the others must agree between results of one row.
-    """
+    """Returns what must agree between results of one row: all that made a score, but its run."""
     options = dict(facts["options"])
     inner = dict(options["options"])
     source = str(options["source"])
@@ -61,7 +57,6 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
         "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
-        "checkpoint_sha256": str(facts["sha256"]),
         "image_scores": ["max", "avgpool16_max"],
         "resolution": int(options["resolution"]),
         **{k: v for k, v in without_unasked(options).items() if k in {"fit", "tiles"}},
@@ -71,16 +66,12 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
         "methods": facts["inputs"].get("methods", {}),
-        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
-        "seed": int(options["seed"]),
         "batch": int(options["batch_size"]),
         "lr": float(options["learning_rate"]),
         "schedule": str(options["schedule"]),
         **budget,
         **_own_words(options),
         "training_precision": str(facts["precision"]),
-        "train_images": int(facts["inputs"]["train_images"]),
-        "device": str(facts["device"]),
         "code_version": versions()["sia-gen"],
     }
 
@@ -107,13 +98,13 @@ def is_scored(
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
         return False
-    recorded = read_json(path)["protocol"]
+    protocol, run = scorefile.stated(read_json(path), str(path))
     return (
-        recorded.get("checkpoint_sha256") == facts["sha256"]
-        and recorded.get("scoring_precision") == precision
-        and recorded.get("map_size", "network") == map_size(facts, full_size)
-        and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
-        and recorded.get("code_version") == versions()["sia-gen"]
+        run.get("checkpoint_sha256") == facts["sha256"]
+        and protocol.get("scoring_precision") == precision
+        and protocol.get("map_size", "network") == map_size(facts, full_size)
+        and run.get("test_sha256") == _hash_test(category)
+        and protocol.get("code_version") == versions()["sia-gen"]
     )
 
 
@@ -175,11 +166,15 @@ def score(
                     map_HW,
                     np.zeros(map_HW.shape, dtype=np.uint8) if drawn is None else drawn,
                 )
-        protocol = protocol_of(facts)
-        protocol["scoring_precision"] = precision
+        add.protocol = protocol_of(facts) | {"scoring_precision": precision}
         if own_size:
-            protocol["map_size"] = "own"
-        protocol["run"] = {
+            add.protocol["map_size"] = "own"
+        add.run = {
+            "seed": int(facts["options"]["seed"]),
+            "checkpoint_sha256": str(facts["sha256"]),
+            "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
+            "train_images": int(facts["inputs"]["train_images"]),
+            "device": str(facts["device"]),
             "test_sha256": _hash_test(category),
             "steps": int(facts["step"]),
             "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
@@ -189,7 +184,6 @@ def score(
             "scoring_device": engine.device.type,
             "threads": torch.get_num_threads(),
         }
-        add.protocol = protocol
     return True
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
+    DETECTOR,
+    RESULTS,
     categories_option,
     data_option,
+    data_root,
     json_option,
     print_json,
     results_option,
@@ -20,18 +23,16 @@ from sia_gen.core.commands import Option
 @click.command(
     epilog="""\b
 Example:
+  harness evaluate
   harness evaluate runs/realnet runs/baseline --out runs/results
   harness evaluate runs/realnet/textures/brick/scores --out runs/results --json
 """,
 )
-@click.argument(
-    "scores", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCORES..."
-)
+@click.argument("scores", nargs=-1, type=click.Path(path_type=Path), metavar="[SCORES]...")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where test images lie that score files name by relative path.",
+    metavar="DATA",
+    help="Where test images lie that score files name by relative path: a dataset or a folder.",
 )
 @click.option(
     "--examples",
@@ -42,19 +43,34 @@ Example:
     help="Example pictures kept of each outcome.",
 )
 @results_option
+@click.option("--dry-run", is_flag=True, help="List the score folders, and stop.")
 @json_option
 def evaluate(
-    scores: tuple[Path, ...], data: Path | None, examples: int, out: Path, as_json: bool
+    scores: tuple[Path, ...],
+    data: str | None,
+    examples: int,
+    out: Path,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Measure detection: image and pixel AUROC and AP, and PRO, of score folders.
 
-    SCORES are score folders, or folders searched for them at any depth.
+    SCORES are score folders, or folders searched for them at any depth; default runs/detector.
     """
-    from harness.board import tables
-    from harness.board.build import build
+    if not scores:
+        scores = (DETECTOR,)
+        tell(f"defaults: SCORES {DETECTOR}, --out {out}")
     from harness.measure import detection
 
-    found = detection.run(scores, out, data=data, each=examples, tell=tell)
+    if dry_run:
+        for folder in detection.find_score_folders(scores):
+            print(folder)
+        return
+    from harness.board import tables
+    from harness.board.build import build
+
+    found = detection.run(scores, out, data=data_root(data), each=examples, tell=tell)
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
     if as_json:
         print_json(found)
     else:
@@ -80,7 +96,8 @@ Example:
 )
 @click.option(
     "--out",
-    required=True,
+    default=Path("runs/baseline"),
+    show_default=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
@@ -96,3 +113,4 @@ def baseline(data: str, categories: str, resolution: int | None, out: Path, as_j
     else:
         for folder in folders:
             print(folder)
+    tell(f"next: harness evaluate {out}")

@@ -144,11 +144,12 @@ def reproduce(
         model=model,
         categories=categories,
         rows=rows,
-        seeds=_seeds(seeds),
+        seeds=read_seeds(seeds),
         textures=textures,
         train_arguments=arguments,
         numbers=tuple((k, str(v)) for k, v in given.items() if v is not None),
     )
+    from harness.processes import hold
     from harness.reproduce import table as tables
     from harness.reproduce import work
     from sia_gen.core.data.dataset import open_dataset
@@ -163,8 +164,12 @@ def reproduce(
             for job in cell.jobs:
                 print(shlex.join(job.command) if job.name not in seen else f"# {job.name}: above")
                 seen.add(job.name)
+        from harness.reproduce.needs import needs
+
+        for line in needs(made, options):
+            print(f"# needs {line}")
         return
-    with work.hold(options.out):
+    with hold(options.out):
         work.claim(
             options.out,
             {"schema": 1, "table": table, "data": data, "budget": budget, "model": model,
@@ -189,7 +194,8 @@ def reproduce(
         )
 
 
-def _seeds(text: str | None) -> tuple[int, ...]:
+def read_seeds(text: str | None) -> tuple[int, ...]:
+    """Returns the seeds of `0,1,2`, none where none are given; UserError for anything else."""
     if text is None:
         return ()
     try:

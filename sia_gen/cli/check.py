@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
+
+from sia_gen.core.commands import json_option, print_json
 
 
 @click.command(
@@ -23,7 +24,8 @@ its image, a test image that is in training too, counts other than the published
 is only a note (odd modes, empty masks, strays) is handled.
 """,
 )
-@click.argument("data")
+@click.argument("data", required=False)
+@click.option("--data", "named", metavar="DATA", help="The same as the argument DATA.")
 @click.option(
     "--categories",
     default="*",
@@ -31,9 +33,14 @@ is only a note (odd modes, empty masks, strays) is handled.
     metavar="NAMES",
     help="all, or names and globs separated by commas.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
-def check(data: str, categories: str, as_json: bool) -> None:
+@json_option
+def check(data: str | None, named: str | None, categories: str, as_json: bool) -> None:
     """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
+    if data and named:
+        raise click.UsageError("DATA is given twice, once as --data")
+    data = data or named
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA'.")
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.data.inspection import inspect
     from sia_gen.core.errors import VerificationError
@@ -47,7 +54,7 @@ def check(data: str, categories: str, as_json: bool) -> None:
 
     report = inspect(dataset, dataset.select(categories), on_image)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
         print(f"{report.dataset}: layout {report.layout}, {report.root}")
         for facts in report.about.values():

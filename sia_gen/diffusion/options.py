@@ -32,11 +32,11 @@ class TrainOptions:
         "What the network predicts: the noise, as published, or the velocity (small runs).",
         choices=("epsilon", "v_prediction"),
     )
-    resolution: int = option(64, "Side of the images in pixels.", low=1, former=("image_size",))
+    resolution: int = option(64, "Side of the images in pixels.", low=1)
     steps: int = option(10_000, "Optimiser steps.", low=1)
-    batch_size: int = option(16, "Images a step and process.", low=1, former=("batch",))
+    batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
-    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, former=("lr",))
+    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0)
     warmup: int = option(0, "Steps of linear warm-up.", low=0)
     decay: bool = option(False, "Cosine decay to a twentieth.", flag="--decay/--no-decay")
     ema: float = option(0.9999, "Decay of the averaged weights.", low=0, below=1)
@@ -44,6 +44,11 @@ class TrainOptions:
         0, "Step from which only sampling's timesteps train; 0: never.", low=0
     )
     finish_steps: int = option(20, "Sampling steps to finish for.", low=1)
+    spacing: str = option(
+        "leading",
+        "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
+        choices=("leading", "quadratic"),
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -79,4 +84,7 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
-        return {name: value for name, value in asdict(self).items() if name not in free}
+        found = {name: value for name, value in asdict(self).items() if name not in free}
+        if self.spacing == "leading":
+            del found["spacing"]  # runs that began before there was a choice go on
+        return found

@@ -25,6 +25,7 @@ from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
 from sia_gen.diffusion.options import TrainOptions
+from sia_gen.diffusion.quick import quicken
 from sia_gen.diffusion.scheduler import SDASScheduler
 
 
@@ -98,6 +99,8 @@ def train(options: TrainOptions) -> Path:
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
+    if device.type == "cpu" and precision != "fp32":
+        quicken(network)
     main = accelerator.is_main_process
     if main:
         needed = memory.estimate(network, patch, channels, options, precision)
@@ -143,7 +146,9 @@ def _publish(
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype[options.save_precision])
         network.save_pretrained(str(folder / "unet"))
-        SDASScheduler(prediction_type=options.prediction).save_pretrained(str(folder / "scheduler"))
+        SDASScheduler(
+            prediction_type=options.prediction, timestep_spacing=options.spacing
+        ).save_pretrained(str(folder / "scheduler"))
         facts: dict[str, Any] = {
             "schema": SCHEMA,
             "dataset": normals.dataset,

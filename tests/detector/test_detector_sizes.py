@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import harness
 from detector import scorefile
 from detector.data.crops import NormalCrops
 from detector.data.task import single
@@ -20,6 +21,7 @@ from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, encode_png, read_image
+from sia_gen.core.statistics.ranking import rank
 
 
 def _surface(rng: np.random.Generator, size: tuple[int, int]) -> Array8:
@@ -97,6 +99,12 @@ def test_tiles_score_every_image_at_its_own_size(tiled: Path, plates: Category) 
     sizes = [read_image(e.path).shape[:2] for e in plates.test]
     assert [m.shape for m in found.maps_NHW] == sizes == [tuple(i["size"]) for i in found.items]
     assert found.protocol["map_size"] == "own" and found.protocol["tiles"] == "32:8"
+    measured = harness.measure_scores(tiled / "line" / "plates" / "scores")
+    own = harness.measure_maps(list(found.maps_NHW), list(found.masks_NHW))
+    assert measured == own and measured["pixel_auroc"] is not None
+    ranks = np.concatenate([m.ravel() for m in found.maps_NHW])
+    truth = np.concatenate([m.ravel() for m in found.masks_NHW]) > 0
+    assert measured["pixel_auroc"] == pytest.approx(rank(ranks, truth).area(), abs=1e-9)
     hits = [float(m[k > 0].mean() - m[k == 0].mean())
             for m, k in zip(found.maps_NHW, found.masks_NHW, strict=True) if np.any(k)]  # fmt: skip
     assert len(hits) == 4 and np.mean(hits) > 0.1

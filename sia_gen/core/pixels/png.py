@@ -1,7 +1,8 @@
 """PNG for shards: level 1 with one filter, Up, on every row; half the time to write and read.
 
 Choosing a filter for each row, as Pillow does, costs most of the encoder's time and lets a decoder
-work only byte by byte; for images with a sampler's grain it saves 0 to 7 % (benchmarks/RESULTS.md).
+work only byte by byte; for images with a sampler's grain it saves 0 to 7 %
+(benchmarks/results/cluster.md).
 These files are ordinary PNGs. Whatever else is read goes to Pillow.
 """
 
