@@ -67,14 +67,15 @@ class Detector:
         *,
         device: str = "auto",
         precision: str = "fp32",
-        image_score: str = "max",
+        image_score: str | None = None,
         false_alarms: float = 0.05,
         least_area: int = 1,
     ) -> Detector:
         """Returns the detector of RUN/<dataset>/<category>; UserError says what is wrong with it.
 
-        `false_alarms`: the share of normal images that may be called anomalous; `least_area`: the
-        pixels of the smallest region that counts as a box.
+        `image_score`: max, avgpool16_max or top1_mean; without it the recipe's. `false_alarms`:
+        the share of normal images that may be called anomalous. `least_area`: the pixels of the
+        smallest region that counts as a box.
         """
         folder = Path(checkpoint_folder)
         facts = checkpoint.read_facts(folder)

@@ -138,6 +138,17 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     return None
 
 
+def reopen(folder: Path) -> None:
+    """Makes a finished training's checkpoint a state to go on from; its optimiser is a new one."""
+    from safetensors.torch import load_file
+
+    facts = read_facts(folder)
+    path = folder / runfolder.WEIGHTS
+    if sha256_file(path) != facts["sha256"]:
+        raise VerificationError(f"{path} does not match its recorded SHA-256: train again")
+    save_state(folder, int(facts["step"]), {"model": load_file(path), "best": {}}, facts)
+
+
 def remove_state(folder: Path) -> None:
     """Removes what only an unfinished training needs."""
     shutil.rmtree(folder / runfolder.STATE, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from detector.data.mixture import canonical, complete_options, parse
 from detector.frame import FITS, parse_tiles
+from detector.scorefile import IMAGE_SCORES
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
     check,
@@ -29,6 +30,8 @@ __all__ = [
     "without_unasked",
 ]
 
+LOOK = 10  # steps between looks at the loss: each look waits for the device
+BUDGETS = {"steps", "epochs", "budget_minutes"}
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -61,6 +64,23 @@ class TrainOptions:
     epochs: int = option(
         0, "Passes over the normal images, instead of --steps.", low=0, shown="the recipe's"
     )
+    budget_minutes: float = option(
+        0.0,
+        "Minutes of training, instead of --steps: as many steps as fit, by measured speed.",
+        low=0,
+        shown="none",
+        flag="--budget",
+        metavar="MINUTES",
+    )
+    keep_every: int = option(
+        0, f"Keep the weights after every so many steps too, a multiple of {LOOK}.", low=0
+    )
+    image_score: str = option(
+        "max",
+        "What decides an image: a rule of detector/scorefile.py.",
+        choices=IMAGE_SCORES,
+        command_line=False,
+    )
     learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, below=1, former=("lr",))
     schedule: str = option(
         "constant",
@@ -70,8 +90,12 @@ class TrainOptions:
     )
     seed: int = option(0, "Everything random follows from it.", low=0)
     precision: str = option("auto", "Precision of the networks.", choices=PRECISIONS)
-    holdout: float = option(
-        0.0, "Share of normal images kept out for the threshold.", low=0, below=0.9
+    holdout: float | None = option(
+        None,
+        "Share of normal images kept out of training, for a threshold that keeps its promise.",
+        low=0,
+        below=0.9,
+        shown="a tenth of 20 images or more",
     )
     foreground: bool = option(True, "Put anomalies on the foreground alone.", command_line=False)
     protocol: str = option(
@@ -114,8 +138,10 @@ class TrainOptions:
             raise UserError(
                 f"batch_size {self.batch_size}: half of it is normal, so give an even number"
             )
-        if not (self.steps or self.epochs):
-            raise UserError("give --steps or --epochs of at least 1")
+        if bool(self.steps or self.epochs) == bool(self.budget_minutes):
+            raise UserError("give --steps, --epochs or --budget, above 0")
+        if self.keep_every % LOOK:
+            raise UserError(f"keep_every {self.keep_every} is no multiple of {LOOK}")
 
     def rate(self, done: int, total: int) -> float:
         """Returns the learning rate of the step after `done` of `total` steps.
@@ -128,12 +154,15 @@ class TrainOptions:
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
     def total_steps(self, images: int) -> int:
-        """Returns the number of optimiser steps for a category with so many training images."""
-        return self.steps or self.epochs * -(-images // self.batch_size)
+        """Returns the number of optimiser steps for a category with so many training images.
+
+        A budget knows it once the training's speed is measured; until then the least stands.
+        """
+        return self.steps or self.epochs * -(-images // self.batch_size) or LOOK
 
 
-# How often to save and how much to keep in memory change nothing in what is computed.
-HARMLESS = ("checkpoint_seconds", "cache_gib")
+# How often to save or keep and how much to hold in memory change nothing in what is computed.
+HARMLESS = ("checkpoint_seconds", "cache_gib", "keep_every")
 
 
 def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOptions:
@@ -142,9 +171,9 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
 
     values = current_names(TrainOptions, read_recipe(recipe, "detector"), f"recipe {recipe}")
     given = current_names(TrainOptions, given, "command line")
-    # The budget is one thing under two names: what the command line gives replaces the recipe's.
-    if given.get("steps") or given.get("epochs"):
-        values = {k: v for k, v in values.items() if k not in {"steps", "epochs"}}
+    # The budget is one thing under three names: what the command line gives replaces the recipe's.
+    if any(given.get(name) for name in BUDGETS):
+        values = {k: v for k, v in values.items() if k not in BUDGETS}
     own: dict[str, Any] = {"recipe": recipe}
     inner: dict[str, Any] = {}
     methods: dict[str, dict[str, Any]] = {}

@@ -11,8 +11,9 @@ A folder with three files, all in the order of `items`:
 holds what belongs to this one result: its seed, checkpoint, times. Files of schema 1 have no `run`:
 what they say about it among the protocol's keys is told apart when they are read.
 
-An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}. An
-anomalous image without mask counts for image metrics and is left out of pixel metrics.
+An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}, with
+"score_own" where a detector decides by another rule. An anomalous image without mask counts for
+image metrics and is left out of pixel metrics.
 
 Where images differ in size, and their maps with them, both arrays are flat: one map after the
 other, row by row, and every item has its "size", [H, W].
@@ -56,18 +57,27 @@ class Scores:
     run: dict[str, Any] = field(default_factory=dict)
 
 
+IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
 STRIP = 1 << 22  # pixels of a map that are averaged together; larger ones go in strips
 
 
 def image_scores(map_HW: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Returns an image's scores: the map's maximum, and that of its 16 x 16 window means."""
+    """Returns an image's scores by name: the map's maximum, that of its 16 x 16 window means, and
+    the mean of its highest hundredth."""
+    few = max(1, map_HW.size // 100)
+    top = np.partition(map_HW, map_HW.size - few, axis=None)[-few:]
     window = min(16, *map_HW.shape)
     if map_HW.size <= STRIP:
-        return {"score_max": float(map_HW.max()), "score_avgpool16_max": _highest(map_HW, window)}
-    rows = max(window, STRIP // map_HW.shape[1])
-    tops = range(0, len(map_HW) - window + 1, rows)
-    highest = max(_highest(map_HW[top : top + rows + window - 1], window) for top in tops)
-    return {"score_max": float(map_HW.max()), "score_avgpool16_max": highest}
+        highest = _highest(map_HW, window)
+    else:
+        rows = max(window, STRIP // map_HW.shape[1])
+        tops = range(0, len(map_HW) - window + 1, rows)
+        highest = max(_highest(map_HW[first : first + rows + window - 1], window) for first in tops)
+    return {
+        "score_max": float(map_HW.max()),
+        "score_avgpool16_max": highest,
+        "score_top1_mean": float(top.mean(dtype=np.float64)),
+    }
 
 
 def _highest(map_HW: npt.NDArray[np.float32], window: int) -> float:

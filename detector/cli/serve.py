@@ -53,7 +53,7 @@ def serve(
     port: int,
     most_mib: int,
     most_megapixels: int,
-    image_score: str,
+    image_score: str | None,
     false_alarms: float,
     precision: str,
     least_area: int,

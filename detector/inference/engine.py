@@ -13,7 +13,7 @@ from detector import checkpoint
 from detector.frame import Frame, Map, to_size
 from detector.inference.maps import BATCH, anomaly_maps
 from detector.model import Detector
-from detector.scorefile import image_scores
+from detector.scorefile import IMAGE_SCORES, image_scores
 from detector.tiles import tiled_map
 from sia_gen.compute import device as devices
 from sia_gen.core.pixels.images import Array8, read_image
@@ -88,9 +88,9 @@ class Engine:
 def score_files(
     model: Detector, paths: Sequence[Path], frame: Frame, device: torch.device
 ) -> dict[str, list[float]]:
-    """Returns the image scores of files in their order: score_max, score_avgpool16_max."""
+    """Returns the image scores of files in their order, by the names of `image_scores`."""
     engine = Engine(model=model, frame=frame, device=device)
-    found: dict[str, list[float]] = {"score_max": [], "score_avgpool16_max": []}
+    found: dict[str, list[float]] = {f"score_{name}": [] for name in IMAGE_SCORES}
     whole = frame.tiled or frame.fit == "pad"
     batch = 1 if frame.tiled else BATCH
     for first in range(0, len(paths), batch):

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from detector.scorefile import IMAGE_SCORES
 from sia_gen.core.options import check, option
 
-IMAGE_SCORES = ("max", "avgpool16_max")
 MAPS = ("none", "png16", "npy")
 
 
@@ -16,10 +16,12 @@ MAPS = ("none", "png16", "npy")
 class PredictOptions:
     """How to decide and what to write."""
 
-    image_score: str = option(
-        "max",
-        "An image's score: the map's maximum, or that of its 16 x 16 window means.",
+    image_score: str | None = option(
+        None,
+        "An image's score: the map's maximum, that of its 16 x 16 window means, or the mean of its"
+        " highest hundredth.",
         choices=IMAGE_SCORES,
+        shown="the recipe's",
     )
     false_alarms: float = option(
         0.05, "Share of normal images that may be called anomalous.", above=0, below=1

@@ -135,7 +135,7 @@ class Run:
         summary = {
             "model": str(self.facts["category"]),
             "checkpoint_sha256": str(self.facts["sha256"]),
-            "image_score": self.options.image_score,
+            "image_score": self.decision.image_score,
             "threshold": self.decision.threshold,
             "threshold_from": self.decision.origin,
             "false_alarms_promised": self.decision.promise,

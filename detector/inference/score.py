@@ -39,12 +39,21 @@ def _own_words(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _own_score(scores: dict[str, float], own: str) -> dict[str, float]:
+    """Returns an image's scores; `score_own` where the recipe decides by another than the max."""
+    return scores | ({"score_own": scores[f"score_{own}"]} if own != "max" else {})
+
+
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     """Returns what must agree between results of one row: all that made a score, but its run."""
     options = dict(facts["options"])
     inner = dict(options["options"])
-    source = str(options["source"])
-    budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
+    source, own = str(options["source"]), str(options.get("image_score", "max"))
+    named = [n for n in ("steps", "epochs", "budget_minutes") if options.get(n)]
+    budget = {name: options[name] for name in named}
+    rule = str(facts.get("chosen", {}).get("rule", "last"))
+    if facts["step"] < facts.get("total", facts["step"]) and rule == "last":
+        rule = f"step {facts['step']} of {facts['total']}"  # kept on the way
     unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in without_unasked(options).items() if k not in unlike}
     # The hash names them as it always did: an earlier record and a new one stay one row.
@@ -56,8 +65,9 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "detector": str(options["model"]),
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
-        "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
-        "image_scores": ["max", "avgpool16_max"],
+        "checkpoint_rule": rule,
+        "image_scores": ["max", "avgpool16_max", *(["own"] if own != "max" else [])],
+        **({"image_score": own} if own != "max" else {}),
         "resolution": int(options["resolution"]),
         **{k: v for k, v in without_unasked(options).items() if k in {"fit", "tiles"}},
         "backbone": str(facts["backbone"]),
@@ -91,6 +101,17 @@ def model_folder(run: Path, category: Category) -> Path:
     return shared
 
 
+def kept_folder(folder: Path, step: int) -> Path:
+    """Returns the folder of a checkpoint that training kept; UserError names those that are."""
+    found = folder / runfolder.KEPT / f"step-{step:08}"
+    if not (found / runfolder.DOCUMENT).is_file():
+        kept = [int(p.name[5:]) for p in sorted((folder / runfolder.KEPT).glob("step-*"))]
+        raise UserError(
+            f"{folder} kept no step {step}, but {kept or 'none'}: `detector train --keep-every N`"
+        )
+    return found
+
+
 def is_scored(
     folder: Path, category: Category, facts: dict[str, Any], precision: str, full_size: bool
 ) -> bool:
@@ -115,15 +136,21 @@ def score(
     *,
     force: bool = False,
     precision: str = "fp32",
+    step: int | None = None,
     full_size: bool = False,
 ) -> bool:
     """Scores one category's test images; False where that was done before and is left alone.
 
+    `step` takes a checkpoint that training kept on its way; its scores lie in its own folder.
     With `full_size` the maps have each image's own size, as those of tiles and padded images
     always have.
     """
     folder = runfolder.folder_of(run, category)
     source = model_folder(run, category)
+    if step is not None:
+        if source != folder:
+            raise UserError(f"{source} is a model of several categories: score its last step")
+        folder = source = kept_folder(source, step)
     facts = checkpoint.read_facts(source)
     if category.key not in facts.get("categories", [facts["category"]]):
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
@@ -140,6 +167,7 @@ def score(
     own_size = map_size(facts, full_size) == "own"
     side = engine.frame.resolution
     sizes = [read_size(e.path)[::-1] if own_size else (side, side) for e in category.test]
+    own = str(restored(facts["options"]).image_score)
     seconds = 0.0
     with scorefile.writer(folder / FOLDER, category.key, sizes) as add:
         examples = iter(category.test)
@@ -161,7 +189,7 @@ def score(
                         "defect": example.defect,
                         "anomalous": example.anomalous,
                         "has_mask": example.mask is not None,
-                        **answer.scores,
+                        **_own_score(answer.scores, own),
                     },
                     map_HW,
                     np.zeros(map_HW.shape, dtype=np.uint8) if drawn is None else drawn,
@@ -179,6 +207,7 @@ def score(
             "steps": int(facts["step"]),
             "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
             "train_seconds": round(float(facts["seconds"]), 1),
+            **{f"train_{k}": round(facts[k], 1) for k in ("cpu_seconds",) if k in facts},
             **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
             "images_per_second": round(len(category.test) / max(seconds, 1e-9), 2),
             "scoring_device": engine.device.type,

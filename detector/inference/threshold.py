@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.inference.options import IMAGE_SCORES
 from detector.inference.prediction import Decision
+from detector.scorefile import IMAGE_SCORES
 from sia_gen.core.errors import UserError
 
 
@@ -46,14 +46,23 @@ def _origin(images: int, held_out: bool, false_alarms: float) -> str:
 
 
 def decide(
-    facts: dict[str, Any], image_score: str, false_alarms: float, least_area: int = 1
+    facts: dict[str, Any], image_score: str | None, false_alarms: float, least_area: int = 1
 ) -> Decision:
-    """Returns a checkpoint's decision, calibrated by the scores of its reference images."""
+    """Returns a checkpoint's decision, calibrated by the scores of its reference images.
+
+    Without an image score it is the one that the recipe chose.
+    """
+    image_score = image_score or str(facts["options"].get("image_score", "max"))
     if not 0 < false_alarms < 1:
         raise UserError(f"false alarm rate {false_alarms} is not between 0 and 1")
     if image_score not in IMAGE_SCORES:
         raise UserError(f"image score {image_score!r} is not one of {', '.join(IMAGE_SCORES)}")
     reference = facts["reference"]
+    if f"score_{image_score}" not in reference:
+        raise UserError(
+            f"the checkpoint was made by an older version and has no score {image_score}: train"
+            " again, or give another image score"
+        )
     scores, held_out = reference[f"score_{image_score}"], reference["images"] == "held-out"
     return Decision(
         threshold=threshold_of(scores, false_alarms),

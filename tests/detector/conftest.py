@@ -36,6 +36,7 @@ TINY: dict[str, Any] = {
     "steps": 20,
     "learning_rate": 3e-3,
     "precision": "fp32",
+    "holdout": 0.0,
 }
 
 
