@@ -33,6 +33,7 @@ from scipy import ndimage
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.ragged import Ragged, Size, Stack
+from sia_gen.core.store.archives import read_npy
 from sia_gen.core.store.files import new_folder, read_json, write_json
 
 SCHEMA = 2
@@ -155,26 +156,23 @@ def read(folder: Path) -> Scores:
     protocol, run = stated(document, str(folder / "scores.json"))
     arrays = {}
     for name in ("maps.npy", "masks.npy"):
-        try:
-            arrays[name] = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{folder}/{name} cannot be read: {error}") from error
-    items = list(document["items"])
-    stacks: dict[str, Stack] = dict(arrays)
-    if items and all(isinstance(i, dict) and "size" in i for i in items):
-        try:
+        arrays[name] = read_npy(folder / name, mapped=True)
+    try:
+        items = list(document["items"])
+        stacks: dict[str, Stack] = dict(arrays)
+        if items and all(isinstance(i, dict) and "size" in i for i in items):
             sizes = [(int(i["size"][0]), int(i["size"][1])) for i in items]
             stacks = {name: Ragged(array, sizes) for name, array in arrays.items()}
-        except (UserError, TypeError, ValueError, IndexError) as error:
-            raise UserError(f"{folder}: the items' sizes do not fit its arrays: {error}") from error
-    scores = Scores(
-        category=str(document["category"]),
-        maps_NHW=stacks["maps.npy"],
-        masks_NHW=stacks["masks.npy"],
-        items=items,
-        protocol=protocol,
-        run=run,
-    )
+        scores = Scores(
+            category=str(document["category"]),
+            maps_NHW=stacks["maps.npy"],
+            masks_NHW=stacks["masks.npy"],
+            items=items,
+            protocol=protocol,
+            run=run,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, UserError) as error:
+        raise UserError(f"{folder}/scores.json lacks a part, or misstates it: {error!r}") from error
     check(scores, str(folder))
     return scores
 
@@ -183,7 +181,10 @@ def stated(document: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns what a scores.json says of the protocol and of its one run; UserError for others."""
     if not isinstance(document, dict) or document.get("schema") not in {1, SCHEMA}:
         raise UserError(f"{where}: expected schema {SCHEMA}, or 1")
-    protocol, run = dict(document["protocol"]), dict(document.get("run", {}))
+    try:
+        protocol, run = dict(document["protocol"]), dict(document.get("run", {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where} lacks a part, or misstates it: {error!r}") from error
     if document["schema"] == 1:
         run = {k: v for k, v in protocol.items() if k in _RUN_KEYS_OF_SCHEMA_1}
         nested = run.pop("run", None)
@@ -192,10 +193,21 @@ def stated(document: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return protocol, run
 
 
+def _path(item: Any) -> Any:
+    return item.get("path") if isinstance(item, dict) else item
+
+
 def check(scores: Scores, where: str) -> None:
     """Raises UserError where maps, masks and items do not fit together or a map is not finite."""
     maps, masks = scores.maps_NHW, scores.masks_NHW
-    if maps.ndim != 3 or maps.shape != masks.shape or len(maps) != len(scores.items):
+    if maps.dtype.kind != "f" or masks.dtype.kind not in "ub":
+        raise UserError(f"{where}: maps are {maps.dtype}, masks {masks.dtype}: expected numbers")
+    if (
+        maps.ndim != 3
+        or 0 in maps.shape
+        or maps.shape != masks.shape
+        or len(maps) != len(scores.items)
+    ):
         raise UserError(
             f"{where}: maps {maps.shape}, masks {masks.shape} and {len(scores.items)} items do not"
             " match; expected (N, H, W) twice and N items"
@@ -205,4 +217,4 @@ def check(scores: Scores, where: str) -> None:
         raise UserError(f"{where}: {', '.join(misplaced)} in the protocol: it belongs to the run")
     for item, map_HW in zip(scores.items, maps, strict=True):
         if not np.isfinite(map_HW).all():
-            raise UserError(f"{where}: the map of {item['path']} holds NaN or infinite scores")
+            raise UserError(f"{where}: the map of {_path(item)} holds NaN or infinite scores")

@@ -6,7 +6,6 @@ predictions.csv     the same without boxes, for spreadsheets; begun anew at each
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from detector.inference.outputs import TABLE
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.text import CsvWriter
 
 LINES = "predictions.jsonl"
 COLUMNS = ("path", "score", "threshold", "decision", "width", "height", "regions", "area")
@@ -78,8 +78,12 @@ class Ledger:
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in fresh)
         self._append(self._lines, text.encode())
         table = io.StringIO()
-        csv.DictWriter(table, COLUMNS, lineterminator="\n").writerows(_flat(row) for row in rows)
-        self._append(self._table, table.getvalue().encode())
+        writer = CsvWriter(table, COLUMNS)
+        for row in rows:
+            writer.row(_flat(row).values())
+        heads, _, lines = table.getvalue().partition("\n")
+        del heads  # they stand at the file's beginning
+        self._append(self._table, lines.encode())
         self.rows += rows
 
     def coco(self) -> dict[str, Any]:

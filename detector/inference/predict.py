@@ -30,7 +30,7 @@ from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import EXTENSIONS, is_image_name
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.walk import walk
-from sia_gen.core.text import shown
+from sia_gen.core.text import say, shown
 
 __all__ = ["TABLE", "PredictOptions", "find_images", "predict", "promised", "threshold_of"]
 
@@ -99,10 +99,7 @@ class Run:
         bar.close()
         if bar.disable:
             seconds = max(time.monotonic() - began, 1e-9)
-            print(
-                f"{len(paths)} images in {seconds:.1f} s, {len(paths) / seconds:.1f} a second",
-                file=sys.stderr,
-            )
+            say(f"{len(paths)} images in {seconds:.1f} s, {len(paths) / seconds:.1f} a second")
 
     def _submit(self, batch: list[Read], pool: ThreadPoolExecutor) -> list[Future[dict[str, Any]]]:
         fresh = [read for read in batch if read.prepared is not None]
@@ -113,7 +110,7 @@ class Run:
             self.unread.pop(read.path, None)
             if read.error is not None:
                 self.unread[read.path] = shown(str(read.error))
-                print(f"skipped: {shown(str(read.error))}", file=sys.stderr)
+                say(f"skipped: {shown(str(read.error))}")
             elif read.row is not None:
                 written.append(pool.submit(dict, read.row))
             else:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from detector.nets import dct
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pip_weights import PIP, lite_weights, renamed
+from sia_gen.core.store.archives import check_zip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
         why = " ".join(str(error).split())[:200]

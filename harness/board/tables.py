@@ -11,6 +11,7 @@ from harness import metrics
 from harness.board import costs
 from harness.board.words import NO_RUN, Cell, Column, Row, Section, best, differing
 from harness.metrics import DISTANCE, SHARE
+from sia_gen.core.text import printable
 
 WIDTH = 120  # characters of a terminal's line
 # Columns of the main table that make room for the others, the first of them first.
@@ -215,11 +216,6 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(plain(v) for v in value)
     return json.dumps(value)
-
-
-def printable(text: str) -> str:
-    """Returns text with what a terminal would obey written out."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:

@@ -18,6 +18,7 @@ from detector.scorefile import Scores
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, read_image
 from sia_gen.core.statistics.ragged import Ragged, Stack
+from sia_gen.core.store.paths import inside
 
 TILE = 144
 GAP = 4
@@ -117,9 +118,12 @@ def find_image(path: str, roots: list[Path]) -> Path | None:
     if Path(path).is_absolute():
         return Path(path) if Path(path).is_file() else None
     for root in roots:
-        candidate = (root / path).resolve()
-        if candidate.is_relative_to(root.resolve()) and candidate.is_file():
-            return candidate
+        try:
+            candidate = inside(root, path, "an item of a score file")
+            if candidate.is_file():
+                return candidate
+        except (UserError, OSError):
+            continue
     return None
 
 

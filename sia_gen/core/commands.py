@@ -21,6 +21,7 @@ from click.core import ParameterSource
 
 from sia_gen.core.errors import UserError, near_names, run_command
 from sia_gen.core.options import Setting, coerced, settings, split_optional
+from sia_gen.core.text import say
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -274,7 +275,7 @@ def print_json(value: Any) -> None:
 
 def tell(text: str) -> None:
     """Writes a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _json_error(message: str, code: int) -> None:

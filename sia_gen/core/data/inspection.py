@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sia_gen.core.data.category import Category, Dataset, ExampleImage
 from sia_gen.core.data.manifest import load_manifest
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.images import ORIENTATION, is_image_name, read_image, read_size
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.walk import walk
@@ -106,7 +106,7 @@ def _look_at_image(path: Path) -> _Look:
         digest = sha256_file(path)
         read_image(path)
         size = read_size(path)
-        with Image.open(path) as image:
+        with decoding(path), open_limited(path, path) as image:
             if image.mode not in USUAL_MODES:
                 detail = f"mode {image.mode}: read as 8-bit RGB"
                 problems.append(Problem(weight="note", kind="mode", file=file, detail=detail))
@@ -135,7 +135,7 @@ def _mask_problem(example: ExampleImage) -> Problem | None:
     file = shown(example.mask)
     try:
         mask = example.read_mask()
-        with Image.open(example.mask) as image:
+        with decoding(example.mask), open_limited(example.mask, example.mask) as image:
             values = np.unique(np.asarray(image)).tolist()
             mode = image.mode
     except (UserError, OSError) as error:

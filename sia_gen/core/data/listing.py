@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ from typing import Any
 from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.data.layouts import Found, list_folder
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.documents import parse_json, read_limited
+from sia_gen.core.store.paths import checked_name, relative_name
 
 SUFFIXES = (".csv", ".json", ".jsonl")
 _NAMES = {
@@ -78,7 +79,7 @@ def _known(raw: dict[str, Any], where: str) -> dict[str, str]:
 def read_rows(path: Path) -> list[Row]:
     """Returns the lines of a CSV or JSON-lines file; UserError with the line of the first fault."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_limited(path).decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable UTF-8 text: {error}") from error
     rows = list(_csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text))
@@ -107,7 +108,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}:{number}"
         try:
-            raw = json.loads(line)
+            raw = parse_json(line)
         except ValueError as error:
             raise UserError(f"{where} is not a JSON object: {error}") from error
         if not isinstance(raw, dict):
@@ -118,9 +119,9 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 def _located(name: str, base: Path, where: str) -> Path:
     """Returns the file that a list's path means; UserError where it climbs out or is missing."""
     path = Path(name.replace("\\", "/"))
-    if ".." in path.parts:
-        raise UserError(f"{where}: {name!r} climbs out of {base}: give a path below it")
-    full = path if path.is_absolute() else base / path
+    # A list may name files anywhere by their absolute paths: its user says so by giving it.
+    relative = relative_name("/".join(path.parts[1:]) if path.is_absolute() else str(path), where)
+    full = Path(path.anchor) / relative if path.is_absolute() else base / relative
     if not full.is_file():
         raise UserError(f"{where}: {full} does not exist")
     return full
@@ -216,8 +217,7 @@ def read_lists(
 
 def _place(row: Row, path: Path, image: Path, base: Path, categories: dict[str, _Files]) -> None:
     name = _category_of(row.values, path)
-    if "/" in name or name in {".", ".."}:
-        raise UserError(f"{row.where}: category {name!r} is no name")
+    checked_name(name, f"{row.where}: category")
     files = categories.setdefault(name, _Files())
     anomalous = _is_anomalous(row.values, row.where)
     split = _split_of(row.values, path, anomalous, row.where)

@@ -14,7 +14,8 @@ import zlib
 import numpy as np
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import MAX_PIXELS, Array8, decode
+from sia_gen.core.pixels.decoding import MAX_PIXELS
+from sia_gen.core.pixels.images import Array8, decode
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 UP = 2
