@@ -27,7 +27,7 @@ def _hash_test(category: Category) -> str:
     """Returns the SHA-256 of the test images and masks, names and contents."""
     listing = [
         [str(e.path.relative_to(category.root)), sha256_file(e.path)]
-        + ([sha256_file(e.mask)] if e.mask else [])
+        + [sha256_file(m) for m in e.masks]
         for e in category.test
     ]
     return hash_options(listing)

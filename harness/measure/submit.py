@@ -29,6 +29,7 @@ from harness.measure import saved_batches
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pixels.masks import fit_mask
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.walk import walk
 
@@ -238,9 +239,7 @@ def _mask(example: ExampleImage, shape: tuple[int, int]) -> npt.NDArray[np.uint8
     drawn = example.read_mask()
     if drawn is None:
         return np.zeros(shape, dtype=np.uint8)
-    mask = Image.fromarray(drawn.astype(np.uint8) * 255)
-    resized = mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-    return (np.asarray(resized) > 0).astype(np.uint8)
+    return fit_mask(drawn, *shape).astype(np.uint8)
 
 
 def _check_precision(given: npt.NDArray[Any], stored: npt.NDArray[Any], where: str) -> None:

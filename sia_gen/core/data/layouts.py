@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import is_image_name, read_mask
+from sia_gen.core.pixels.images import is_image_name
+from sia_gen.core.pixels.masks import read_mask
 
 NORMAL_NAMES = (GOOD, "ok")
 VISA_SPLIT = ("split_csv/1cls.csv", "1cls.csv")
