@@ -65,6 +65,14 @@ def group() -> None:
     help="Folder, NAME=DIR, list or `textures` (docs/datasets.md).",
 )
 @click.option("--category", default="all", show_default=True, help="Names or globs, or all.")
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [measured]",
+)
 @click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--recipe", default="realnet", show_default=True, help="A recipe's name or file.")
@@ -93,6 +101,7 @@ def group() -> None:
 def train(
     data: str,
     category: str,
+    value_range: tuple[float, float] | None,
     shards: str | None,
     out: Path,
     recipe: str,
@@ -131,7 +140,7 @@ def train(
     options = dataclasses.replace(
         options, precision=devices.choose_precision(options.precision, chosen)
     )
-    categories = open_dataset(data).select(category)
+    categories = open_dataset(data, value_range).select(category)
     if (options.source == "none") == plugin.PAIRS:
         takes = "needs a source of anomalous pairs" if plugin.PAIRS else "takes no source but none"
         raise UserError(f"source {options.source}: model {name} {takes}; give another --source")
@@ -161,6 +170,9 @@ def train(
         shown = {"categories": [c.key for c in categories], "options": dataclasses.asdict(options)}
         click.echo(json.dumps(shown, indent=2))
         return
+    for one in categories:
+        if note := one.range_note():
+            print(note, file=sys.stderr)
     summary = []
     accelerator = None
     for task, state in plans:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,18 @@ class NormalImages:
     """Normal images at one resolution. `parts` pairs each category's paths with its rule for where
     anomalies may lie; the images of the first category come first."""
 
-    def __init__(self, parts: Sequence[tuple[tuple[Path, ...], str]], resolution: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[tuple[tuple[Path, ...], str]],
+        resolution: int,
+        read: Callable[[Path, int], Array8] = read_image,
+    ) -> None:
         self.paths = tuple(path for paths, _ in parts for path in paths)
         self.resolution = resolution
         self._rules = tuple(rule for paths, rule in parts for _ in paths)
         self._part = tuple(i for i, (paths, _) in enumerate(parts) for _ in paths)
         paths = self.paths
-        self._images = ImagePool(lambda i: read_image(paths[i], resolution), len(paths), MEMORY)
+        self._images = ImagePool(lambda i: read(paths[i], resolution), len(paths), MEMORY)
         self._foregrounds: dict[int, Mask] = {}
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -37,12 +38,16 @@ def anomaly_maps(
 
 
 def score_images(
-    model: Detector, paths: tuple[Path, ...], resolution: int, device: torch.device
+    model: Detector,
+    paths: tuple[Path, ...],
+    resolution: int,
+    device: torch.device,
+    read: Callable[[Path, int], Array8] = read_image,
 ) -> dict[str, list[float]]:
     """Returns the image scores of files in their order: score_max, score_avgpool16_max."""
     found: dict[str, list[float]] = {"score_max": [], "score_avgpool16_max": []}
     for start in range(0, len(paths), BATCH):
-        images = np.stack([read_image(p, resolution) for p in paths[start : start + BATCH]])
+        images = np.stack([read(p, resolution) for p in paths[start : start + BATCH]])
         for map_HW in anomaly_maps(model, images, device):
             for name, value in image_scores(map_HW).items():
                 found[name].append(value)

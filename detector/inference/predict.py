@@ -14,6 +14,7 @@ from detector import device as devices
 from detector.inference import outputs, overlay, steps
 from detector.inference.maps import anomaly_maps
 from detector.inference.outputs import DOCUMENT, TABLE
+from detector.inference.score import trained_range
 from detector.scorefile import image_scores
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import (
@@ -108,6 +109,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     column = f"score_{options.image_score}"
     reference = facts["reference"]
     threshold = threshold_of(reference[column], options.false_alarms)
+    value_range = trained_range(facts)
     base = source if source.is_dir() else source.parent
     rows: list[dict[str, Any]] = []
     unread: list[dict[str, str]] = []
@@ -119,7 +121,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
             try:
                 sha256 = sha256_file(path)
                 row = table.kept(name, sha256)
-                original = None if row else read_image(path)
+                original = None if row else read_image(path, value_range=value_range)
             except (UserError, OSError) as error:
                 unread.append({"path": shown(name), "error": shown(str(error))})
                 print(f"skipped: {shown(str(error))}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from detector.options import HARMLESS, model_options
 from detector.training import run_folder as runfolder
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import read_image
+from sia_gen.core.pixels.ranges import ValueRange, checked
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.store.files import read_json
@@ -97,6 +98,24 @@ def model_folder(run: Path, category: Category) -> Path:
     return shared
 
 
+def trained_range(facts: dict[str, Any], key: str | None = None) -> ValueRange | None:
+    """Returns the range that a detector reads files of more than 8 bits with, or None.
+
+    `key` names one of its categories; without it all must agree, or a UserError names them.
+    """
+    known = facts.get("inputs", {}).get("value_ranges", {})
+    if key is not None:
+        return checked(known.get(key))
+    found = sorted({tuple(value) for value in known.values()})
+    if len(found) > 1:
+        text = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in known.items())
+        raise UserError(
+            f"the detector was trained on categories of several value ranges ({text}): an image"
+            " without a category cannot be read; train one detector for each"
+        )
+    return checked(found[0]) if found else None
+
+
 def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
@@ -137,11 +156,12 @@ def score(
     device = devices.choose(device_name)
     devices.choose_precision(precision, device)
     trained = checkpoint.load(source, device, fast=True)
+    category = replace(category, given_range=trained_range(facts, category.key))
     resolution = trained.options.resolution
     maps, seconds = [], 0.0
     for start in range(0, len(category.test), PASS):
         part = category.test[start : start + PASS]
-        images = np.stack([read_image(e.path, resolution) for e in part])
+        images = np.stack([category.read_image(e.path, resolution) for e in part])
         began = time.perf_counter()
         maps.append(anomaly_maps(trained.model, images, device, precision))
         seconds += time.perf_counter() - began

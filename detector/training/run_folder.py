@@ -127,6 +127,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
         "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
+    if task.value_ranges:
+        inputs["value_ranges"] = task.value_ranges
     return {
         "schema": SCHEMA,
         "kind": "detector run",
@@ -158,6 +160,11 @@ def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     ]
 
 
+def has_results(folder: Path) -> bool:
+    """Returns whether a run has a state or a checkpoint: one that has neither binds nobody."""
+    return (folder / DOCUMENT).is_file() or any((folder / STATE).glob("step-*"))
+
+
 def check_claim(folder: Path, document: dict[str, Any]) -> str:
     """Returns "new", "unfinished" or "finished"; UserError where another run owns the folder."""
     if folder.exists() and not folder.is_dir():
@@ -171,7 +178,14 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
                 " or new folder with --out"
             )
         return "new"
+    if not has_results(folder):
+        return "new"
     found = differences(read_json(recorded), document)
+    if [text.partition(":")[0] for text in found] == ["train_sha256"]:
+        raise UserError(
+            f"the normal images of {document['category']} were changed since {folder} was begun"
+            f" ({found[0]}): put them back, or give another --out"
+        )
     if found:
         raise UserError(
             f"{folder} belongs to a run with other options: {'; '.join(found)}. Give the same"
@@ -196,6 +210,6 @@ def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             if leftover.is_file():
                 leftover.unlink()
-        if not (folder / OPTIONS).is_file():
+        if not has_results(folder):
             write_json(folder / OPTIONS, document)
         yield

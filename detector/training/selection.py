@@ -26,7 +26,7 @@ from detector.model import Detector
 from detector.options import TrainOptions
 from detector.training.run_folder import Split, split_task
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.seeds import generator
 
 LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
@@ -120,7 +120,7 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     parts = []
     for category, (_, held) in zip(task.categories, splits, strict=True):
         parts.append((held[::2], category.foreground if options.foreground else "whole"))
-    normals = NormalImages(parts, options.resolution)
+    normals = NormalImages(parts, options.resolution, task.read_image)
     made = sources(options, task, normals, held=True)
     found = []
     for part, method in enumerate(made):
@@ -147,7 +147,7 @@ def _test(task: Task, part: int, resolution: int) -> Looked:
     category = task.categories[part]
     # An anomalous image without mask cannot be compared with pixels.
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
-    images = [read_image(e.path, resolution) for e in used]
+    images = [category.read_image(e.path, resolution) for e in used]
     drawn = [e.read_mask(resolution) for e in used]
     masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
     return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

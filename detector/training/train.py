@@ -102,7 +102,9 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
                 else ("training", tuple(p for used, _ in splits for p in used))
             )
             judge = copy.deepcopy(model).inference_form()
-            scores = score_images(judge, paths, options.resolution, accelerator.device)
+            scores = score_images(
+                judge, paths, options.resolution, accelerator.device, task.read_image
+            )
             facts |= {
                 "options": dataclasses.asdict(options),
                 "category": task.key,
@@ -147,7 +149,7 @@ def _fit(
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = NormalImages(parts, options.resolution)
+    normals = NormalImages(parts, options.resolution, task.read_image)
     batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ from detector import scorefile
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.files import read_json, write_json
 
@@ -117,10 +117,12 @@ def score_category(category: Category, options: Options) -> scorefile.Scores:
         raise UserError(
             f"{category.root} has no test image: expected {category.root}/test/<defect>"
         )
-    model = fit([read_image(path, options.size) for path in category.train], options.windows)
+    model = fit(
+        [category.read_image(path, options.size) for path in category.train], options.windows
+    )
     maps, masks, items = [], [], []
     for example in category.test:
-        maps.append(model.score(read_image(example.path, options.size)))
+        maps.append(model.score(category.read_image(example.path, options.size)))
         drawn = example.read_mask(options.size)
         masks.append((np.zeros(maps[-1].shape) if drawn is None else drawn).astype(np.uint8))
         items.append(
@@ -167,6 +169,7 @@ def run(
     out: Path,
     *,
     size: int | None = None,
+    value_range: tuple[float, float] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Scores categories with the baseline and returns their score folders, <out>/<key>/scores.
@@ -177,9 +180,11 @@ def run(
         raise UserError(f"--out {out} is a file: give a folder for the run")
     folders: list[Path] = []
     plans: list[tuple[Category, Options, dict[str, Any], Path]] = []
-    for category in open_dataset(data).select(categories):
+    for category in open_dataset(data, value_range).select(categories):
         options = Options(size=size or default_size(category))
         stated = {"detector": NAME, "category": category.key, **asdict(options)}
+        if category.value_range:
+            stated["value_range"] = list(category.value_range)
         stated |= {"windows": list(options.windows), "images_sha256": _fingerprint(category)}
         folder = out / category.dataset / category.name
         if (folder / "options.json").exists():
@@ -197,6 +202,8 @@ def run(
         if (folder / "options.json").exists() and (folders[-1] / "scores.json").is_file():
             tell(f"{category.key}: scored before")
             continue
+        if note := category.range_note():
+            tell(note)
         scores = score_category(category, options)
         write_json(folder / "options.json", stated)
         scorefile.write(folders[-1], scores)

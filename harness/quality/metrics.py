@@ -10,7 +10,7 @@ from harness.metrics import clustered_lpips
 from harness.metrics._inputs import UndefinedMetric
 from harness.quality.features import FeatureNetwork, Features
 from harness.quality.nearest import closest_pairs, picture
-from sia_gen.core.pixels.images import read_image, resize_image
+from sia_gen.core.pixels.images import resize_image
 
 if TYPE_CHECKING:
     from harness.quality.run import Sets
@@ -89,7 +89,7 @@ def nearest_pictures(
             "distance": pair.distance,
             "network": network.name,
         }
-        found.append((facts, picture(image, read_image(path, sets.size))))
+        found.append((facts, picture(image, sets.read(path))))
     return found
 
 

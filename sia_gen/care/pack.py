@@ -21,6 +21,7 @@ from PIL import Image
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
+from sia_gen.core.pixels.ranges import ValueRange, checked, measure
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
 from sia_gen.core.store.objects import ObjectPath, require_conditional_put
 from sia_gen.core.store.shards import is_done, publish
@@ -62,11 +63,21 @@ class PackSpec:
     shard: int
     first: int
     files: tuple[tuple[str, str], ...]
+    value_range: ValueRange | None = None  # of a category whose files have more than 8 bits
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PackSpec:
         """Returns the specification in a run.json."""
-        return cls(**{**value, "files": tuple((name, sha) for name, sha in value["files"])})
+        files = tuple((name, sha) for name, sha in value["files"])
+        value_range = checked(value.get("value_range"))
+        return cls(**{**value, "files": files, "value_range": value_range})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the specification; a range only where there is one."""
+        found = asdict(self)
+        if self.value_range is None:
+            del found["value_range"]
+        return found
 
     @property
     def key(self) -> str:
@@ -96,7 +107,7 @@ class PackSpec:
     @property
     def spec_hash(self) -> str:
         """The hash that a finished shard's record must carry."""
-        return hash_options(asdict(self))
+        return hash_options(self.to_json())
 
     def expects(self, position: int) -> dict[str, Any]:
         """Returns what the metadata of an image of this shard must say."""
@@ -129,11 +140,19 @@ def scan(options: PackOptions) -> list[PackSpec]:
     for category, files in _categories(source):
         for file in files:
             read_size(file)
+        measured = measure(files)
         for shard, start in enumerate(range(0, len(files), options.shard_size)):
             part = files[start : start + options.shard_size]
             named = tuple((p.relative_to(source).as_posix(), sha256_file(p)) for p in part)
             specs.append(
-                PackSpec(dataset=dataset, category=category, shard=shard, first=start, files=named)
+                PackSpec(
+                    dataset=dataset,
+                    category=category,
+                    shard=shard,
+                    first=start,
+                    files=named,
+                    value_range=measured.value_range if measured else None,
+                )
             )
     if not specs:
         message = f"{options.source} holds no image: expected DIR/<category>/*.jpg or DIR/*.png"
@@ -143,7 +162,7 @@ def scan(options: PackOptions) -> list[PackSpec]:
     return specs
 
 
-def _stored(path: Path) -> tuple[bytes, str]:
+def _stored(path: Path, value_range: ValueRange | None) -> tuple[bytes, str]:
     """Returns a file's bytes and suffix as they go into a shard."""
     content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as image:
@@ -153,14 +172,14 @@ def _stored(path: Path) -> tuple[bytes, str]:
         still = getattr(image, "n_frames", 1) == 1
     if suffix is not None and upright and plain and still:
         return content, suffix
-    return ENCODINGS["png"].encode(read_image(path)), ".png"
+    return ENCODINGS["png"].encode(read_image(path, value_range=value_range)), ".png"
 
 
 def _build(spec: PackSpec, source: Path) -> tuple[Tar, HealthMeter]:
     builder, meter = TarBuilder(), HealthMeter()
     for position, (name, sha) in enumerate(spec.files):
         path = source / name
-        content, suffix = _stored(path)
+        content, suffix = _stored(path, spec.value_range)
         kept = sha256_bytes(content) == sha
         if kept is False and sha256_file(path) != sha:
             raise UserError(f"{path} was changed since it was read: run again")
@@ -199,7 +218,7 @@ def _facts(spec: PackSpec, tar: Tar, meter: HealthMeter, source: Path) -> dict[s
         "category": spec.key,
         "shard": spec.shard,
         "first": spec.first,
-        "spec": asdict(spec),
+        "spec": spec.to_json(),
         "spec_hash": spec.spec_hash,
         **tar.facts,
         "health": meter.result().to_json(),
@@ -224,7 +243,7 @@ def pack(options: PackOptions, say: Callable[[str], None] = lambda _: None) -> d
         "options": asdict(options),
         "source": str(source),
         "shards": [
-            {**asdict(spec), "files": [list(named) for named in spec.files]} for spec in specs
+            {**spec.to_json(), "files": [list(named) for named in spec.files]} for spec in specs
         ],
     }
     if isinstance(out, ObjectPath):

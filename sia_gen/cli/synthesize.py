@@ -35,6 +35,14 @@ bit for bit. The same command again makes what is missing.
     metavar="NAMES",
     help="all, or names and globs separated by commas.",
 )
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [measured]",
+)
 @click.option("--per-category", type=int, default=1000, show_default=True, help="Pairs for each.")
 @click.option("--resolution", type=int, default=256, show_default=True, help="Pixels a side.")
 @click.option("--textures", metavar="DIR", help="Textures for dtd: any folder of images.")

@@ -40,6 +40,14 @@ def merged_options(given: dict[str, Any]) -> TrainOptions:
 @click.command(epilog=EPILOG)
 @click.option("--data", help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).")
 @click.option("--categories", help="Names or globs, separated by commas; default all.")
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [measured]",
+)
 @click.option("--out", required=True, help="Folder of the run; the model comes to OUT/model.")
 @click.option("--recipe", help="Named options from manifests/recipes, or a YAML file.")
 @click.option("--preset", help="Network: adm-256, adm-128, small-128, small-64 (default), tiny-16.")

@@ -47,6 +47,7 @@ class TrainOptions:
     sample_every: int = 1000
     health_images: int = 60
     save_precision: str = "fp32"
+    value_range: tuple[float, float] | None = None  # of files of more than 8 bits; None: measured
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use, by their names."""
@@ -84,4 +85,6 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
-        return {name: value for name, value in asdict(self).items() if name not in free}
+        found = {name: value for name, value in asdict(self).items() if name not in free}
+        given = found.pop("value_range")
+        return found | ({"value_range": list(given)} if given else {})

@@ -64,6 +64,9 @@ def _require_divisible(network: Any, patch: int, options: TrainOptions) -> None:
 
 def _refuse_other_run(out: Path, options: TrainOptions) -> None:
     previous = out / "train.json"
+    made = (out / "model").exists() or any((out / "checkpoints").glob("step-*"))
+    if previous.exists() and not made:
+        return  # nothing was made yet, which binds nobody
     if previous.exists():
         before, now = read_json(previous)["identity"], options.identity()
         changed = [
@@ -153,6 +156,7 @@ def _publish(
             "patch": patch,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
+            **({"value_ranges": normals.value_ranges} if normals.value_ranges else {}),
             "training": {
                 # Where it was written is of no meaning elsewhere.
                 "options": {k: v for k, v in asdict(options).items() if k != "out"},

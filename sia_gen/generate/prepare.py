@@ -84,6 +84,7 @@ def prepare(options: RunOptions) -> Prepared:
     _check_images(categories)
     model = source.locate(options.model)
     facts = source.describe(model)
+    categories = source.as_trained(categories, facts)
     source.require_classes(options.model, facts, [category.name for category in categories])
     several = dataset.layout == "set"
     names = tuple(category.key if several else category.name for category in categories)

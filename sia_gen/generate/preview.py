@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, encode_png, grid, read_image
+from sia_gen.core.pixels.images import Array8, encode_png, grid
 from sia_gen.core.seeds import image_seed
 from sia_gen.core.store.files import write_bytes
 from sia_gen.generate import model as source
@@ -75,7 +75,7 @@ def _enlarge(image: Array8, scale: int) -> Array8:
 def _normal(category: Category, columns: int, size: int) -> list[Array8]:
     """Returns normal images spread evenly over the training set, repeated if there are too few."""
     picks = np.linspace(0, len(category.train) - 1, columns).round().astype(int)
-    return [read_image(category.train[pick], size) for pick in picks]
+    return [category.read_image(category.train[pick], size) for pick in picks]
 
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
@@ -122,6 +122,7 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
     categories = dataset.select(options.categories)
     model = source.locate(options.model)
     facts = source.describe(model)
+    categories = source.as_trained(categories, facts)
     source.require_classes(options.model, facts, [category.name for category in categories])
     guidance = source.describe_guidance(options.guidance, options.model, facts)
     # Normal images first: a broken file is told before the model is loaded.

@@ -31,7 +31,7 @@ from sia_gen.core.seeds import derive_seed, generator
 from sia_gen.core.store.files import TEMPORARY_PREFIX, write_json
 from sia_gen.core.store.pair_shards import PairSample, write_pairs
 from sia_gen.core.store.shards import is_done, write_record
-from sia_gen.pairs.plan import NAME, SynthesisOptions, Task, prepare
+from sia_gen.pairs.plan import NAME, SynthesisOptions, Task, has_results, prepare
 from sia_gen.runs.signals import StopFlag
 
 TRIES = 100  # draws of normal image and anomaly until the mask is not empty
@@ -205,8 +205,11 @@ def synthesize(
     if not 1 <= workers <= 1024:
         raise UserError(f"--workers {workers}: expected 1 to 1024")
     stop = StopFlag()
+    for category in {task.category.key: task.category for task in prepared.tasks}.values():
+        if note := category.range_note():
+            say(note)
     with held(prepared.out):
-        if not (prepared.out / NAME).is_file():
+        if not has_results(prepared.out):
             write_json(prepared.out / NAME, prepared.document)
         for stray in (prepared.out / "shards").rglob(f"{TEMPORARY_PREFIX}*"):
             stray.unlink(missing_ok=True)

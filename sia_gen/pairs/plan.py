@@ -39,6 +39,7 @@ class SynthesisOptions:
     foreground: str = ""
     shards: str = ""
     normal: bool = False
+    value_range: tuple[float, float] | None = None
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
     module = load(methods, options.method)
     made = make_options(module.Options, dict(options.settings), f"method {options.method}")
     out = _checked_output(options.out)
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.value_range)
     for root in dataset.roots:
         run_folder.require_apart(out, root)
     tasks: list[Task] = []
@@ -150,6 +151,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
             "normal_images_sha256": _hash_files(list(category.train), category.root),
             "sources_sha256": sources,
             **_foreground_facts(category),
+            **({"value_range": list(known)} if (known := category.value_range) else {}),
             "format": "pairs-png-1" + ("-normal" if options.normal else ""),
         }
         # Built here once, so that a missing folder or shard is told before anything is written.
@@ -198,9 +200,17 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value}
 
 
+def has_results(out: Path) -> bool:
+    """Returns whether a folder holds the description of a run and at least one finished shard."""
+    return (out / NAME).is_file() and any((out / "shards").rglob("*.json"))
+
+
 def _require_same(out: Path, recipe: dict[str, Any]) -> None:
-    """Raises UserError where the folder belongs to a run that makes other pairs."""
-    if not (out / NAME).is_file():
+    """Raises UserError where the folder belongs to a run that makes other pairs.
+
+    A run that has made nothing yet binds nobody.
+    """
+    if not has_results(out):
         return
     content = read_json(out / NAME)
     if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -208,6 +218,12 @@ def _require_same(out: Path, recipe: dict[str, Any]) -> None:
     old, new = _flat(content.get("recipe", {})), _flat(recipe)
     differing = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if differing:
+        changed = [k.split(".")[1] for k in differing if k.endswith(".normal_images_sha256")]
+        if len(changed) == len(differing):
+            raise UserError(
+                f"the normal images of {', '.join(changed)} were changed since {out} was begun:"
+                " put them back, or give another --out"
+            )
         shown = "; ".join(f"{k}: {old.get(k)} there, {new.get(k)} asked" for k in differing[:5])
         message = (
             f"{out} belongs to a run that makes other pairs ({shown}): give the same options to go"

@@ -13,7 +13,7 @@ import numpy as np
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size
 from sia_gen.core.pixels.masks import fit_mask, read_mask
-from sia_gen.core.pixels.ranges import Measured, ValueRange, measure
+from sia_gen.core.pixels.ranges import Measured, ValueRange, any_wide, measure
 
 GOOD = "good"
 Kind = Literal["texture", "object", "unknown"]
@@ -88,12 +88,41 @@ class Category:
         """What the normal images of more than 8 bits hold, or None where they have 8 bits."""
         return measure(self.train)
 
-    @property
+    @cached_property
     def value_range(self) -> ValueRange | None:
-        """The one range that all its images are read with: given, measured, or None for 8 bits."""
+        """The one range that all its images are read with: given, measured, or None for 8 bits.
+
+        UserError for a range that is given for files of 8 bits.
+        """
+        if self.given_range is None:
+            return self.measured_range.value_range if self.measured_range else None
+        if not any_wide(self.train):
+            low, high = self.given_range
+            raise UserError(
+                f"--range {low:g} {high:g} is for files of more than 8 bits, and {self.key} has"
+                " none: leave it out"
+            )
+        return self.given_range
+
+    def range_note(self) -> str | None:
+        """Returns what a user should know of how files of more than 8 bits are read, or None."""
+        if self.value_range is None:
+            return None
+        low, high = self.value_range
         if self.given_range is not None:
-            return self.given_range
-        return self.measured_range.value_range if self.measured_range else None
+            return f"{self.key}: read at the given range {low:g} to {high:g}"
+        measured = self.measured_range
+        assert measured is not None  # otherwise there were no range
+        text = (
+            f"{self.key}: values {measured.used_low:g} to {measured.used_high:g} in"
+            f" {measured.files} normal images, read at {low:g} to {high:g}"
+        )
+        if not measured.narrow:
+            return text
+        return (
+            f"warning: {text}, far below the file type's 0 to {measured.full:g}: give --range LOW"
+            " HIGH, the values that mean black and white"
+        )
 
     def read_image(self, path: Path, size: int | None = None) -> Array8:
         """Returns one of its images as uint8 RGB (H, W, 3), read with the category's range."""

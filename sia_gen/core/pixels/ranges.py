@@ -61,7 +61,7 @@ def _rawmode(tile: Any) -> str:
 
 def deep_channels(image: Image.Image) -> bool:
     """Returns whether an unread image has several channels of 16 bits, of which Pillow reads 8."""
-    tiles = getattr(image, "tile", None)
+    tiles: Sequence[Any] = getattr(image, "tile", None) or ()
     return bool(tiles) and _rawmode(tiles[0]).startswith(("RGB;16", "RGBA;16"))
 
 
@@ -72,18 +72,19 @@ def is_wide(image: Image.Image) -> bool:
 
 def _low_bytes(path: Path) -> Image.Image:
     """Returns the low bytes of channels of 16 bits: read with the byte order turned round."""
-    image = Image.open(path)
+    image: Any = Image.open(path)
     changed = []
-    for tile in image.tile:  # type: ignore[attr-defined]
+    for tile in image.tile:
         mode = _rawmode(tile)
         arguments = tile[3]
         turned = mode[:-3] + _SWAPPED[mode[-3:]]
         new = (turned, *arguments[1:]) if isinstance(arguments, tuple) else turned
         parts = (*tuple(tile)[:3], new)
         changed.append(type(tile)(*parts) if hasattr(tile, "_fields") else parts)
-    image.tile = changed  # type: ignore[attr-defined]
+    image.tile = changed
     image.load()
-    return image
+    opened: Image.Image = image
+    return opened
 
 
 def raw_values(image: Image.Image, path: Path, *, deep: bool) -> npt.NDArray[Any]:
@@ -151,10 +152,8 @@ def settle(low: float, high: float, integers: bool) -> ValueRange:
     margin = max(high - low, 1.0 if integers else 1e-6) / 2
     below, above = low - margin, high + margin
     if integers:
-        below, above = (
-            float(np.floor(max(below, 0.0 if low >= 0 else below))),
-            float(np.ceil(above)),
-        )
+        lowest = 0.0 if low >= 0 else below
+        below, above = float(np.floor(max(below, lowest))), float(np.ceil(above))
     return below, above
 
 
@@ -164,25 +163,31 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[i] for i in chosen]
 
 
+def _header(path: Path) -> Image.Image | None:
+    from sia_gen.core.pixels.images import open_image
+
+    try:
+        return open_image(path, header_only=True)
+    except UserError:
+        return None  # whoever reads it says so
+
+
+def any_wide(paths: Sequence[Path]) -> bool:
+    """Returns whether files have more than 8 bits, by the headers of a few of them."""
+    headers = [_header(path) for path in spread(paths, LOOKED)]
+    return any(image is not None and is_wide(image) for image in headers)
+
+
 def measure(paths: Sequence[Path]) -> Measured | None:
     """Returns the range of files of more than 8 bits, or None where they have 8.
 
     What cannot be read is passed over: whoever reads it says so.
     """
-    from sia_gen.core.pixels.images import open_image
-
-    def opened(path: Path, *, header_only: bool) -> Image.Image | None:
-        try:
-            return open_image(path, header_only=header_only)
-        except UserError:
-            return None
-
-    headers = [opened(path, header_only=True) for path in spread(paths, LOOKED)]
-    if not any(image is not None and is_wide(image) for image in headers):
+    if not any_wide(paths):
         return None
     tails, integers = [], True
     for path in spread(paths, SAMPLE):
-        image = opened(path, header_only=True)
+        image = _header(path)
         try:
             if image is None or not is_wide(image):
                 continue

@@ -217,6 +217,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _tars_below(base: P) -> list[P]:
+    if isinstance(base, ObjectPath):
+        return [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
+    return walk(base, lambda path: path.suffix == ".tar" and not path.name.startswith("."))
+
+
 def find_shards(folder: P, category: str | None = None) -> list[P]:
     """Returns the finished tars below a run folder, of one category (dataset/name) if given.
 
@@ -227,7 +233,7 @@ def find_shards(folder: P, category: str | None = None) -> list[P]:
     if not folder.is_dir():
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
-    tars = walk(base, lambda path: path.suffix == ".tar" and not path.name.startswith("."))
+    tars = _tars_below(base)
     found = ((tar, read_record(tar)) for tar in tars)
     done = [
         tar
