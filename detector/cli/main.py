@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sia_gen.core.commands import folders_only
 from sia_gen.core.errors import UserError, run_command
 
 EPILOG = """\b
@@ -390,6 +391,8 @@ def info(checkpoint: Path, as_json: bool) -> None:
 
 def main() -> None:
     """Runs the command line."""
+    for command in group.commands.values():
+        folders_only(command)
     run_command(lambda: group(prog_name="detector"))
 
 

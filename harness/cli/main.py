@@ -18,6 +18,7 @@ from harness.cli.reproduce import reproduce
 from harness.cli.submit import submit
 from harness.cli.weights import weights
 from sia_gen import __version__
+from sia_gen.core.commands import folders_only
 from sia_gen.core.errors import UserError, near_names, run_command
 
 EPILOG = """\b
@@ -60,7 +61,7 @@ for command in (
     demo, quality, baseline, evaluate, submit, leaderboard, compare, reproduce, peers,
     weights,
 ):  # fmt: skip
-    group.add_command(command)
+    group.add_command(folders_only(command))
 
 
 def _call() -> None:

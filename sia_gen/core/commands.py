@@ -15,6 +15,26 @@ from typing import Any
 import click
 
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.store.objects import require_local
+
+
+def folders_only(command: click.Command) -> click.Command:
+    """Returns the command with each path it takes checked: an address is refused at once.
+
+    What takes addresses as well is an option of text, and is located by the command itself.
+    """
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path) and parameter.callback is None:
+            parameter.callback = _refuse_address
+    return command
+
+
+def _refuse_address(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    del ctx
+    for place in value if isinstance(value, tuple) else (value,):
+        if place is not None:
+            require_local(place, parameter.opts[0])
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +64,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = self.lazy[cmd_name].target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return folders_only(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -17,6 +17,7 @@ from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
+from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.device import choose_device, choose_precision
 from sia_gen.diffusion.generator import load_generator, load_unet
@@ -85,7 +86,7 @@ def _refuse_other_run(out: Path, options: TrainOptions) -> None:
 
 def train(options: TrainOptions) -> Path:
     """Trains a model and returns its folder, `out`/model; run again, it resumes or is done."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     _refuse_other_run(out, options)
     finished = out / "model" / FACTS
     if finished.exists():

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.data.dataset import Category, Dataset, open_dataset
+from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.pixels.images import read_size
-from sia_gen.core.store.mirror import local_folder
-from sia_gen.core.store.objects import Location, is_url, locate
+from sia_gen.core.store.objects import Location, is_url
 from sia_gen.generate import estimate
 from sia_gen.generate import model as source
 from sia_gen.generate.options import RunOptions
@@ -69,15 +68,10 @@ def _require_space(out: Location, recipe: Recipe, missing: list[ShardSpec]) -> N
         raise UserError(message)
 
 
-def _open(data: str) -> Dataset:
-    """Returns the dataset of a name, a folder, or an address, of which a copy is kept here."""
-    return open_dataset(local_folder(locate(data)) if is_url(data) else data)
-
-
 def prepare(options: RunOptions) -> Prepared:
     """Returns a checked run; UserError names what is wrong with options, data, model or output."""
     out = run_folder.check_output(options.out)
-    dataset = _open(options.data)
+    dataset = open_dataset(options.data)
     categories = dataset.select(options.categories)
     for root in dataset.roots:
         run_folder.require_apart(out, root)

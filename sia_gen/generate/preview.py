@@ -18,6 +18,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, encode_png, grid
 from sia_gen.core.seeds import image_seed
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.objects import require_local
 from sia_gen.generate import model as source
 from sia_gen.generate.options import require_guidance_scale
 
@@ -113,7 +114,7 @@ def sheet(blocks: Sequence[tuple[str, Sequence[tuple[str, list[Array8]]]]], scal
 
 def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _: None) -> Path:
     """Writes the contact sheet as PNG and returns its path."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the sheet is a PNG: give a name that ends in .png")
     if out.is_dir():

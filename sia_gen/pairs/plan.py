@@ -16,6 +16,7 @@ from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import read_json
+from sia_gen.core.store.objects import require_local
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.runs import folder as run_folder
 
@@ -181,7 +182,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
 
 
 def _checked_output(given: str) -> Path:
-    out = Path(given).resolve()
+    out = require_local(given, "--out").resolve()
     if out.exists() and not out.is_dir():
         raise UserError(f"output {given} is a file: give a folder")
     others = [p.name for p in out.iterdir() if p.name[0] != "."] if out.is_dir() else []

@@ -23,6 +23,7 @@ from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.settings import make_options
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.objects import require_local
 from sia_gen.core.store.shards import find_shards
 from sia_gen.generate.preview import sheet
 
@@ -109,7 +110,7 @@ def make_method_preview(
     options: MethodPreviewOptions, say: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Writes the contact sheet as PNG and returns its path."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the sheet is a PNG: give a name that ends in .png")
     if out.is_dir():

@@ -6,6 +6,7 @@
     NAME=PATH        any of these under a dataset's name: `mvtec-ad=/data/mvtec`
     A,B,...          several of these together
     textures         the embedded dataset, written to disk on first use
+    s3://BUCKET/...  a folder in an object store, of which a copy is kept in the cache
 
 Nothing downstream knows which of these a dataset was.
 """
@@ -35,6 +36,8 @@ from sia_gen.core.data.manifest import (
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.store.files import cache_folder
+from sia_gen.core.store.mirror import local_folder
+from sia_gen.core.store.objects import is_url, locate
 
 __all__ = [
     "GOOD",
@@ -184,7 +187,8 @@ def _together(opened: list[Dataset], root: Path) -> Dataset:
 
 
 def _open_one(data: str, given: str | None = None) -> Dataset:
-    path = Path(data)
+    # An address is kept here as a copy: what every command reads again and again.
+    path = local_folder(locate(data)) if is_url(data) else Path(data)
     if data in EMBEDDED and given is None and not path.exists():
         from sia_gen.core.data import textures
 
