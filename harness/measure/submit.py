@@ -31,6 +31,7 @@ from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.masks import fit_mask
 from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.store.foreign import reason, require_weights
 from sia_gen.core.store.walk import walk
 
 ARRAYS = (".npy", ".npz")
@@ -141,12 +142,13 @@ def _batch(mapping: dict[str, Any], where: str) -> Iterable[Given]:
 def _torch(path: Path) -> Iterable[Given]:
     import torch
 
+    require_weights(path, "maps")
     try:
         # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
         content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"
+            f"{path} is no plain file of lists and tensors ({reason(error)}): save"
             " [{'image_path': [...], 'anomaly_map': tensor, 'pred_score': tensor}, ...]"
         ) from error
     for number, batch in enumerate(content if isinstance(content, list) else [content]):

@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.keys import key_prefixes, plain_name, sample_key
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.pixels.ranges import ValueRange, checked, measure
@@ -28,7 +29,6 @@ from sia_gen.core.store.shards import is_done, publish
 from sia_gen.core.store.tars import Tar, TarBuilder
 from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.generate import card
-from sia_gen.generate.plan import sample_key
 from sia_gen.runs import folder as run_folder
 from sia_gen.runs import index, lock
 from sia_gen.runs.shard_health import HealthMeter
@@ -63,6 +63,7 @@ class PackSpec:
     shard: int
     first: int
     files: tuple[tuple[str, str], ...]
+    keys: str = ""  # what its images' keys begin with, where it is not the category's plain name
     value_range: ValueRange | None = None  # of a category whose files have more than 8 bits
 
     @classmethod
@@ -73,11 +74,9 @@ class PackSpec:
         return cls(**{**value, "files": files, "value_range": value_range})
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the specification; a range only where there is one."""
+        """Returns the specification; keys and a range only where there are own ones."""
         found = asdict(self)
-        if self.value_range is None:
-            del found["value_range"]
-        return found
+        return {k: v for k, v in found.items() if k not in {"keys", "value_range"} or v}
 
     @property
     def key(self) -> str:
@@ -115,7 +114,7 @@ class PackSpec:
 
     def sample_key(self, position: int) -> str:
         """Returns an image's key in the tar."""
-        return sample_key(self.category, self.first + position)
+        return sample_key(self.keys or plain_name(self.category), self.first + position)
 
 
 def _categories(source: Path) -> Iterator[tuple[str, list[Path]]]:
@@ -137,10 +136,12 @@ def scan(options: PackOptions) -> list[PackSpec]:
         raise UserError(f"{options.source} is no folder: give one with images")
     dataset = options.dataset or source.name
     specs: list[PackSpec] = []
-    for category, files in _categories(source):
+    found = list(_categories(source))
+    prefixes = key_prefixes([(dataset, category) for category, _ in found])
+    for category, files in found:
         for file in files:
             read_size(file)
-        measured = measure(files)
+        measured, own = measure(files), prefixes[dataset, category]
         for shard, start in enumerate(range(0, len(files), options.shard_size)):
             part = files[start : start + options.shard_size]
             named = tuple((p.relative_to(source).as_posix(), sha256_file(p)) for p in part)
@@ -151,6 +152,9 @@ def scan(options: PackOptions) -> list[PackSpec]:
                     shard=shard,
                     first=start,
                     files=named,
+                    keys=own
+                    if (own := prefixes[dataset, category]) != plain_name(category)
+                    else "",
                     value_range=measured.value_range if measured else None,
                 )
             )

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.foreign import reason, require_weights
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -93,6 +94,7 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is not a file")
+    require_weights(path, "checkpoint")
     try:
         return torch.load(path, map_location="cpu", weights_only=True), []
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -112,7 +114,7 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
         ) from error
     except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or no torch file ({first})"
+            f"checkpoint {path} cannot be read: truncated, or no torch file ({reason(first)})"
         ) from error
 
 

@@ -6,13 +6,13 @@ not when, not beside how many others.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sia_gen.core import keys
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import image_seed, image_strength
@@ -153,7 +153,7 @@ class ShardSpec:
 
 def sample_key(category: str, index: int) -> str:
     """Returns the key of an image of a category: no dots, ASCII and short, as tar readers need."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', category)[:60]}-{index:08}"
+    return keys.sample_key(keys.plain_name(category), index)
 
 
 def specs(recipe: Recipe) -> list[ShardSpec]:

@@ -1,7 +1,6 @@
 """What `sia-gen synthesize` is to make: options, data and method, checked, as a list of shards."""
 
 import os
-import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from sia_gen.core.context import context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.keys import key_prefixes, plain_name, sample_key
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file
@@ -88,7 +88,7 @@ class Task:
 
     def key(self, index: int) -> str:
         """Returns a pair's key in the tar: no dots, ASCII and short, as tar readers need."""
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.category.name)[:60]}-{index:08}"
+        return sample_key(str(self.spec.get("keys") or plain_name(self.category.name)), index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,9 @@ def prepare(options: SynthesisOptions) -> Prepared:
         run_folder.require_apart(out, root)
     tasks: list[Task] = []
     facts: dict[str, Any] = {}
-    for category in dataset.select(options.categories):
+    chosen = dataset.select(options.categories)
+    prefixes = key_prefixes([(c.dataset, c.name) for c in chosen])
+    for category in chosen:
         if options.foreground:
             rule = rule_for(options.foreground, category.name)
             category = replace(category, foreground=rule)
@@ -152,6 +154,11 @@ def prepare(options: SynthesisOptions) -> Prepared:
             "normal_images_sha256": _hash_files(list(category.train), category.root),
             "sources_sha256": sources,
             **_foreground_facts(category),
+            **(
+                {}
+                if (own := prefixes[category.dataset, category.name]) == plain_name(category.name)
+                else {"keys": own}
+            ),
             **({"value_range": list(known)} if (known := category.value_range) else {}),
             "format": "pairs-png-1" + ("-normal" if options.normal else ""),
         }

@@ -14,6 +14,7 @@ from sia_gen.cli import main as sia_gen_cli
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
+from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.objects import locate, require_local
 
 S3 = "s3://bucket/x"
@@ -58,7 +59,7 @@ def test_paths_that_only_look_alike_are_local(tmp_path: Path) -> None:
     for text in ("a:b", "c/d:/e", str(tmp_path), "C:/x"):
         assert require_local(Path(text), "--out") == Path(text)
     for text in (S3, Path(S3), "gs://a/b", Path("https://host/x"), "file:///tmp/x"):
-        with pytest.raises(UserError, match="--out .*folders only"):
+        with pytest.raises(UserError, match=r"--out .*folders only"):
             require_local(text, "--out")
 
 

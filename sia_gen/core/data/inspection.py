@@ -65,7 +65,13 @@ def _stray(path: Path, category: Category, layout: str) -> tuple[str, str] | Non
         if path.stem.endswith("_GT") and is_image_name(path):
             return None  # empty masks of normal images, which every one of them has
         return "stray", "a copy or no image: it is not read"
-    masks = place == "ground_truth" or relative.parts[:2] == ("Data", "Masks")
+    if relative.parts[-2:-1] == ("xyz",) or path.name == "defects_config.json":
+        return "unused", "MVTec's depth maps and saturation areas: no method here uses them"
+    if place in {"validation", "test_private", "test_private_mixed", "calibration"}:
+        return "unused", "a part of MVTec's newer datasets that nothing here reads"
+    if relative.parts[-2:-1] == ("gt",) and is_image_name(path):
+        return None  # empty masks of normal images, which every one of them has
+    masks = "ground_truth" in relative.parts[:2] or relative.parts[:2] == ("Data", "Masks")
     if masks and is_image_name(path):
         return "mask-without-image", "no anomalous image has this name: it is not read"
     if is_image_name(path):
