@@ -30,6 +30,7 @@ from detector.training.loop import Loop
 from detector.training.selection import calibration, check, looker
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 
 
@@ -122,14 +123,8 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
 
 
 def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
-    from PIL import Image
-
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                size = image.size
-        except OSError as error:
-            raise UserError(f"{path} cannot be read as an image: {error}") from error
+        size = read_size(path)
         if min(size) < stride:
             raise UserError(
                 f"{path} is {size[0]} x {size[1]} pixels, smaller than the backbone's deepest"

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage, spatial
 
 from detector import scorefile
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8
+from sia_gen.core.pixels.images import Array8, read_size
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.files import read_json, write_json
 
@@ -42,13 +41,7 @@ class Options:
 
 def default_size(category: Category) -> int:
     """Returns the median of the training images' shorter sides, at most 256."""
-    sides = []
-    for path in category.train:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except OSError as error:
-            raise UserError(f"{path} cannot be decoded ({error}): replace or remove it") from error
+    sides = [min(read_size(path)) for path in category.train]
     return min(LARGEST, int(np.median(sides)))
 
 
