@@ -21,9 +21,9 @@ from scipy import ndimage
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.image.fid import _compute_fid
 
-from harness.measure.streaming import histogram_of
 from harness.metrics import clustered_lpips, fid, pixel_auroc, pro
-from harness.metrics._pixels import EIGHT_NEIGHBOURS, rank_both
+from sia_gen.core.statistics.histogram import histogram_of
+from sia_gen.core.statistics.pixels import EIGHT_NEIGHBOURS, rank_both
 
 Array = np.ndarray[Any, Any]
 

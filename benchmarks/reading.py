@@ -25,8 +25,10 @@ from sia_gen.core.pixels.images import Array8
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.shards import ShardReader, write_record
 from sia_gen.core.store.tars import Synthetic, TarBuilder
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.contents.images import KIND, ImageMaker
 from sia_gen.generate.job import make_shard
-from sia_gen.generate.plan import ShardSpec
+from sia_gen.generate.recipe import ImageShard
 
 SIDE = 256
 GRAIN = 1.5
@@ -135,15 +137,17 @@ class Waiting:
 
 def hidden_writing(folder: Path, images: list[Array8], name: str, count: int) -> str:
     """Returns a line on the wall time of one shard beyond its generator's."""
-    spec = ShardSpec(
+    spec = ImageShard(
         **{"dataset": "d", "category": "x", "shard": 0, "first": 0, "count": count, "seed": 0},
         **{"s_low": 0.1, "s_high": 0.2, "batch_size": 16, "threads": 1, "steps": 20},
         **{"sampler": "iddpm", "precision": "auto", "checkpoint_sha256": "0" * 64},
         **{"resolution": SIDE, "method": "sdas-1", "format": ENCODINGS[name].format},
     )  # type: ignore[arg-type]
     generator = Waiting(images)
+    maker = ImageMaker(WorkerConfig(kind=KIND, run="", given={"model": "waiting"}))
+    maker.generator = generator  # type: ignore[assignment]
     began = time.perf_counter()
-    make_shard(spec, generator, folder / name, model="waiting")  # type: ignore[arg-type]
+    make_shard(spec, maker, folder / name)
     wall = time.perf_counter() - began
     began = time.perf_counter()
     for image in images[:64]:

@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from detector import device as devices
 from detector.inference.maps import anomaly_maps
 from detector.model import Inputs
 from detector.models import realnet
@@ -33,6 +32,7 @@ from detector.nets import backbone as backbones
 from detector.options import TrainOptions, model_options, resolve
 from detector.training.constants import to_tensor
 from detector.training.train import accelerator_for
+from sia_gen.compute import device as devices
 from sia_gen.core.pixels.images import Array8
 
 
@@ -77,7 +77,7 @@ def plain_step(model: realnet.RealNet, optimizer: Any, batch: dict[str, Any]) ->
 def make_batch(options: TrainOptions, device: torch.device) -> dict[str, Any]:
     """Returns a batch of noise images whose first half has squares of other noise."""
     rng = np.random.default_rng(0)
-    size, count = options.resolution, options.batch
+    size, count = options.resolution, options.batch_size
     normal = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     changed, masks = normal.copy(), np.zeros((count, size, size), dtype=np.bool_)
     masks[: count // 2, size // 4 : size // 2, size // 4 : size // 2] = True
@@ -105,8 +105,8 @@ def training(
         steps.append((one.train(), stage.optimizer(trained)))
     (plain, plain_adam), (ours, ours_adam) = steps
     ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    half = options.batch // 2
-    indices = torch.arange(options.batch, device=device)
+    half = options.batch_size // 2
+    indices = torch.arange(options.batch_size, device=device)
     with torch.no_grad(), accelerator.autocast():
         kept = ours.constants("joint", to_tensor(batch["normal_images"], device), indices)
 
@@ -124,7 +124,7 @@ def training(
         ours_adam.step()
 
     seconds = in_turns(lambda: plain_step(plain, plain_adam, batch), step, rounds, device)
-    return options.batch / seconds[0], options.batch / seconds[1], seconds[2]
+    return options.batch_size / seconds[0], options.batch_size / seconds[1], seconds[2]
 
 
 def inference(
@@ -191,16 +191,16 @@ def main(
     sizes_only: bool,
 ) -> None:
     """Prints one block of lines for each recipe."""
-    chosen = devices.choose(device)
+    chosen = devices.choose_device(device)
     precision = devices.choose_precision(precision, chosen)
     for recipe in recipes:
         given: dict[str, Any] = {"weights": weights}
         given |= {"resolution": resolution} if resolution else {}
-        given |= {"batch": batch} if batch else {}
+        given |= {"batch_size": batch} if batch else {}
         options = resolve(recipe, given, realnet.Options)
         restoring, everything, gflop = size_of(options)
         print(
-            f"{recipe}: {options.resolution} x {options.resolution}, batch {options.batch},"
+            f"{recipe}: {options.resolution} x {options.resolution}, batch {options.batch_size},"
             f" {chosen.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         )
         print(f"  parameters  {restoring:.2f} M reconstruction, {everything:.2f} M in all")

@@ -211,7 +211,7 @@ def complexity_table() -> None:
 
 def _mobile(**changes: Any) -> tuple[redi.ReDi, TrainOptions]:
     # With the paper's map, whose plain implementation the comparison is about.
-    changes = {"weights": "random", "map": "hog", "batch": 8, **changes}
+    changes = {"weights": "random", "map": "hog", "batch_size": 8, **changes}
     options = resolve("redi-mobile", changes, redi.Options)
     return redi.build(model_options(redi.Options, options.options), 0), options
 
@@ -240,7 +240,7 @@ def throughput_table(images: int = 32) -> None:
     model.prepare(TrainingSet(normal=list(x.split(16)), pairs=[]), 0)
     model.eval()
     assert model.recovery is not None and model.recovery.bank is not None
-    bank, batch = model.recovery.bank.features, x[: options.batch]
+    bank, batch = model.recovery.bank.features, x[: options.batch_size]
     index = torch.arange(len(batch))
 
     def step(

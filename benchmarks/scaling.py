@@ -18,14 +18,17 @@ import tracemalloc
 from pathlib import Path
 
 import click
+import fake_model
 from simulated_ray import Scenario, SimulatedRay
 
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.contents.images import KIND
 from sia_gen.generate.executors.attempts import Ledger
-from sia_gen.generate.executors.contract import Event
 from sia_gen.generate.executors.ray import RayExecutor, Supervisor
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.plan import Recipe, ShardSpec, specs
-from sia_gen.generate.worker import ShardWorker, WorkerConfig
+from sia_gen.generate.recipe import ImageShard, Recipe, specs
+from sia_gen.generate.worker import ShardWorker
+from sia_gen.runs.events import Event
 
 CATEGORIES = tuple(f"category{i:02}" for i in range(36))
 
@@ -52,24 +55,17 @@ def recipe(**changes: object) -> Recipe:
     return Recipe(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def config(run: Path, model: str, checkpoint: str, threads: int = 1) -> WorkerConfig:
+def config(run: Path, model: str) -> WorkerConfig:
     """Returns a worker's configuration."""
     return WorkerConfig(
-        model=model,
-        run=str(run),
-        checkpoint_sha256=checkpoint,
-        device="cpu",
-        precision="auto",
-        steps=20,
-        sampler="iddpm",
-        threads=threads,
+        kind=KIND, run=str(run), given={"model": model, "guidance": ""}, device="cpu"
     )
 
 
-def simulate(run: Path, planned: list[ShardSpec], scenario: Scenario) -> str:
+def simulate(run: Path, planned: list[ImageShard], scenario: Scenario) -> str:
     """Returns a line on a run with simulated workers."""
     ray = SimulatedRay(scenario)
-    worker = config(run, "testing:noise", "0" * 64)
+    worker = config(run, "testing:noise")
     ledger = Ledger(planned, worker, lost_attempts=3)
     events: list[Event] = []
     supervisor = Supervisor(
@@ -91,9 +87,8 @@ def on_ray(run: Path, gpus: int, shards: int) -> str:
     import ray
 
     from sia_gen.generate.executors.cluster import OBJECT_STORE
-    from sia_gen.generate.fake_model import parse
 
-    fake = parse("testing:noise?size=8&names=" + ",".join(CATEGORIES))
+    fake = fake_model.parse("testing:noise?size=8&names=" + ",".join(CATEGORIES))
     model = "testing:noise?size=8&names=" + ",".join(CATEGORIES)
     per_category = shards // len(CATEGORIES) * 4
     small = recipe(
@@ -113,9 +108,7 @@ def on_ray(run: Path, gpus: int, shards: int) -> str:
         object_store_memory=OBJECT_STORE,
     )
     try:
-        executor = RayExecutor(
-            config(run, model, fake.checkpoint_sha256), ExecutionOptions(workers=gpus)
-        )
+        executor = RayExecutor(config(run, model), ExecutionOptions(workers=gpus))
         ready: list[float] = []
         done: list[float] = []
 
@@ -167,10 +160,10 @@ scaling.bare({run!r}, {model!r}, {images}, {shard})
 
 def real_recipe(images: int, shard: int) -> tuple[Recipe, str]:
     """Returns a job of the shipped model on one category, and the model's folder."""
-    from sia_gen.generate import model as source
+    from sia_gen.generate import model as models
 
-    model = source.locate("textures-64")
-    facts = source.describe(model)
+    model = models.locate("textures-64")
+    facts = models.describe(model)
     made = recipe(
         dataset="textures",
         categories=("brick",),
@@ -185,8 +178,8 @@ def real_recipe(images: int, shard: int) -> tuple[Recipe, str]:
 def bare(run: str, _model: str, images: int, shard: int) -> None:
     """Prints wall and processor seconds of a bare loop over the shards here, after loading."""
     made, model = real_recipe(images, shard)
-    worker = ShardWorker(config(Path(run), model, made.checkpoint_sha256))
-    worker.load()
+    worker = ShardWorker(config(Path(run), model))
+    worker.load(specs(made)[0])
     began, cpu = time.perf_counter(), time.process_time()
     for spec in specs(made):
         answer = worker.run(spec, 1)
@@ -213,9 +206,7 @@ def actors_seconds() -> float:
 def one_worker(run: Path, images: int, shard: int) -> tuple[float, float]:
     """Returns wall and processor seconds of Ray with one worker, driver included, when ready."""
     made, model = real_recipe(images, shard)
-    executor = RayExecutor(
-        config(run, model, made.checkpoint_sha256), ExecutionOptions(workers=1, num_cpus=1)
-    )
+    executor = RayExecutor(config(run, model), ExecutionOptions(workers=1, num_cpus=1))
     moments: dict[str, tuple[float, float]] = {}
 
     def on_event(event: Event) -> None:
@@ -285,6 +276,7 @@ def simulated(root: Path, seconds: float) -> None:
 @click.option("--seconds", default=60.0, show_default=True, help="Of a simulated shard; 0: none.")
 def main(real: float, gpus: int, seconds: float) -> None:
     """Measure the supervisor."""
+    fake_model.announce()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory() as folder:

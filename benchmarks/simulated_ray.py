@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sia_gen.generate.plan import ShardSpec
-from sia_gen.generate.worker import WorkerConfig
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.recipe import ImageShard
 
 
 class RayActorError(Exception):
@@ -215,13 +215,13 @@ class _Actor:
         self.run = _Method(self._run)
         self.progress = _Method(self._progress)
 
-    def _load(self) -> Answer:
+    def _load(self, _spec: ImageShard) -> Answer:
         seconds = self.ray.scenario.load_seconds
         self.worker.ready_at = self.ray.clock() + seconds
         answer = {"status": "ready", "seconds": seconds, "device": "simulated"}
         return self.ray.promise(self.worker, seconds, answer)
 
-    def _run(self, spec: ShardSpec, attempt: int) -> Answer:
+    def _run(self, spec: ImageShard, attempt: int) -> Answer:
         scenario, seconds, fate = self.ray.scenario, self.ray.duration(), self.ray.draw()
         value: Any = {"status": "done", "images": spec.count, "seconds": seconds}
         if fate < scenario.lost:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import click
+import fake_model
 import numpy as np
 
 from sia_gen.core.pixels.images import encode_png
@@ -59,6 +60,7 @@ def hashes(out: Path) -> dict[str, str]:
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, executor: str, seed: int) -> None:
     """Kill a driver again and again."""
+    fake_model.announce()
     moments = random.Random(seed)
     longest = 2.5 if executor == "local" else 14.0
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
 from detector.training import run_folder as runfolder
 from sia_gen.core.errors import UserError, VerificationError
+from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.files import (
@@ -71,6 +72,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no detector's checkpoint")
     if facts.get("schema") != SCHEMA:
         raise UserError(f"{path}: schema {facts.get('schema')}, this version reads {SCHEMA}")
+    facts["options"] = current_names(TrainOptions, facts["options"], str(path))
     return facts
 
 

@@ -4,74 +4,93 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from detector.data.mixture import canonical, complete_options, parse
-from detector.values import coerced, model_options, plain, types_of
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.options import (
+    check,
+    coerced,
+    current_names,
+    from_values,
+    option,
+    plain,
+    settings,
+)
 
-__all__ = ["HARMLESS", "TrainOptions", "model_options", "parse_settings", "resolve", "restored"]
+__all__ = ["HARMLESS", "TrainOptions", "model_options", "resolve", "restored"]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-PROTOCOLS = ("last", "held-out", "best-on-test")
-SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """One category's training. `steps` 0 means `epochs` times the category's normal images."""
+    """One category's training. `steps` 0 means `epochs` times the category's normal images.
 
-    recipe: str = "realnet"
-    model: str = "realnet"
-    source: str = "sdas"
-    resolution: int = 256
-    batch: int = 16
-    steps: int = 0
-    epochs: int = 0
-    lr: float = 1e-4
-    schedule: str = "constant"
-    seed: int = 0
-    precision: str = "auto"
-    holdout: float = 0.0
-    foreground: bool = True
-    protocol: str = "last"
-    look_every: int = 0
-    patience: int = 0
-    allow_foreign_shards: bool = False
-    checkpoint_seconds: float = 120.0
-    cache_gib: float = 2.0
-    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    What stands on the command line has a flag; the others are set by a recipe or --set.
+    """
+
+    recipe: str = option("realnet-demo", "The recipe these came from.", command_line=False)
+    model: str = option("realnet", "A module of detector/models.", command_line=False)
+    source: str = option(
+        "sdas",
+        "A synthesis method, a mixture (sdas:0.5,dtd:0.5), or none.",
+        metavar="SOURCE",
+    )
+    resolution: int = option(256, "Side of the images in pixels.", low=16)
+    batch_size: int = option(
+        16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
+    )
+    steps: int = option(0, "Optimiser steps.", low=0, shown="the recipe's")
+    epochs: int = option(
+        0, "Passes over the normal images, instead of --steps.", low=0, shown="the recipe's"
+    )
+    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, below=1, former=("lr",))
+    schedule: str = option(
+        "constant",
+        "How the learning rate goes on.",
+        choices=("constant", "cosine"),
+        command_line=False,
+    )
+    seed: int = option(0, "Everything random follows from it.", low=0)
+    precision: str = option("auto", "Precision of the networks.", choices=PRECISIONS)
+    holdout: float = option(
+        0.0, "Share of normal images kept out for the threshold.", low=0, below=0.9
+    )
+    foreground: bool = option(True, "Put anomalies on the foreground alone.", command_line=False)
+    protocol: str = option(
+        "last",
+        "Which step's weights become the checkpoint.",
+        choices=("last", "held-out", "best-on-test"),
+    )
+    look_every: int = option(
+        0, "Steps between looks at the model; 0: 20 looks in all.", low=0, command_line=False
+    )
+    patience: int = option(0, "Stop after so many looks without a better one; 0: never.", low=0)
+    allow_foreign_shards: bool = option(False, "Take shards of other categories.")
+    checkpoint_seconds: float = option(
+        120.0, "Seconds between states to go on from.", above=0, command_line=False
+    )
+    cache_gib: float = option(
+        2.0, "GiB of images and targets kept in memory.", low=0, command_line=False
+    )
+    methods: dict[str, dict[str, Any]] = option({}, "Options of each method.", command_line=False)
+    options: dict[str, Any] = option({}, "Options of the model.", command_line=False)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can have, naming the option."""
-        if self.precision not in PRECISIONS:
-            raise UserError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if self.protocol not in PROTOCOLS:
-            raise UserError(f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        check(self)
         if self.protocol == "held-out" and not self.holdout:
             raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
-        if self.look_every < 0 or self.patience < 0:
-            raise UserError("look_every and patience must not be below 0")
         if self.patience and self.protocol == "last":
             raise UserError("patience has nothing to look at with protocol last: use held-out")
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
-        if self.batch < 2 or self.batch % 2:
-            raise UserError(f"batch {self.batch}: half of it is normal, so give an even number")
-        if self.resolution < 16:
-            raise UserError(f"resolution {self.resolution}: at least 16 is needed")
-        if self.steps < 0 or self.epochs < 0 or not (self.steps or self.epochs):
+        if self.batch_size % 2:
+            raise UserError(
+                f"batch_size {self.batch_size}: half of it is normal, so give an even number"
+            )
+        if not (self.steps or self.epochs):
             raise UserError("give --steps or --epochs of at least 1")
-        if not 0 < self.lr < 1:
-            raise UserError(f"lr {self.lr} is not in (0, 1)")
-        if not 0 <= self.holdout < 0.9:
-            raise UserError(f"holdout {self.holdout} is not in [0, 0.9)")
-        if self.checkpoint_seconds <= 0 or self.cache_gib < 0:
-            raise UserError("checkpoint_seconds must be above 0 and cache_gib not below it")
 
     def rate(self, done: int, total: int) -> float:
         """Returns the learning rate of the step after `done` of `total` steps.
@@ -80,12 +99,12 @@ class TrainOptions:
         checkpoint is otherwise wherever the last few batches threw it.
         """
         if self.schedule == "constant":
-            return self.lr
-        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
+            return self.learning_rate
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
     def total_steps(self, images: int) -> int:
         """Returns the number of optimiser steps for a category with so many training images."""
-        return self.steps or self.epochs * -(-images // self.batch)
+        return self.steps or self.epochs * -(-images // self.batch_size)
 
 
 # How often to save and how much to keep in memory change nothing in what is computed.
@@ -96,18 +115,20 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     """Returns the options of a recipe with `given` on top; unknown names list the near ones."""
     from sia_gen.core.recipes import read_recipe
 
-    values = read_recipe(recipe, "detector")
+    values = current_names(TrainOptions, read_recipe(recipe, "detector"), f"recipe {recipe}")
+    given = current_names(TrainOptions, given, "command line")
     # The budget is one thing under two names: what the command line gives replaces the recipe's.
     if given.get("steps") or given.get("epochs"):
         values = {k: v for k, v in values.items() if k not in {"steps", "epochs"}}
     own: dict[str, Any] = {"recipe": recipe}
     inner: dict[str, Any] = {}
     methods: dict[str, dict[str, Any]] = {}
-    train_types, model_types = types_of(TrainOptions), types_of(model)
+    train_types = {name: one.type for name, one in settings(TrainOptions).items()}
+    model_types = {name: one.type for name, one in settings(model).items()}
     for name in ("recipe", "options", "methods"):
         del train_types[name]
-    for where, settings in ((f"recipe {recipe}", values), ("command line", given)):
-        for name, value in settings.items():
+    for where, layer in ((f"recipe {recipe}", values), ("command line", given)):
+        for name, value in layer.items():
             method, dot, option = str(name).partition(".")
             if name in train_types:
                 own[name] = coerced(value, train_types[name], f"{where}: {name}")
@@ -128,22 +149,12 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
 
 
-def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """Returns `--set key=value` arguments as a dict; values are read as YAML."""
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {setting!r}: expected key=value, e.g. --set rrs=off")
-        # YAML 1.1 reads a bare `off` as False, but here it is a mode's name.
-        value = text if text in {"on", "off", "yes", "no"} else yaml.safe_load(text)
-        found[key.replace("-", "_")] = value
-    return found
+def model_options(cls: type[Any], values: dict[str, Any]) -> Any:
+    """Returns a model's or method's Options from their recorded form."""
+    return from_values(cls, values, "recorded options")
 
 
 def restored(document: dict[str, Any]) -> TrainOptions:
-    """Returns the options that a run folder recorded."""
-    try:
-        return TrainOptions(**document)
-    except TypeError as error:
-        raise UserError(f"the recorded options are of another version: {error}") from error
+    """Returns the options that a run folder recorded, also under the names of earlier versions."""
+    made: TrainOptions = from_values(TrainOptions, document, "recorded options")
+    return made

@@ -4,7 +4,12 @@ A folder with three files, all in the order of `items`:
 
     maps.npy     float32 (N, H, W), finite: the anomaly map, higher is more anomalous
     masks.npy    uint8 (N, H, W): 1 where the ground truth is anomalous, 0 elsewhere
-    scores.json  {"schema": 1, "category": "dataset/name", "items": [...], "protocol": {...}}
+    scores.json  {"schema": 2, "category": "dataset/name", "items": [...], "protocol": {...},
+                  "run": {...}}
+
+`protocol` holds all that must agree before two results may share a row of a leaderboard; `run`
+holds what belongs to this one result: its seed, checkpoint, times. Files of schema 1 have no `run`:
+what they say about it among the protocol's keys is told apart when they are read.
 
 An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}. An
 anomalous image without mask counts for image metrics and is left out of pixel metrics.
@@ -12,7 +17,7 @@ anomalous image without mask counts for image metrics and is left out of pixel m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +28,26 @@ from scipy import ndimage
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import new_folder, read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 2
+# Where schema 1 told about the one run among the protocol's keys.
+_RUN_KEYS_OF_SCHEMA_1 = frozenset({
+    "run", "seed", "category", "dataset", "checkpoint", "checkpoint_sha256", "run_sha256",
+    "shards_sha256", "source_run_sha256", "images", "train_images",
+    "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
+    "foreground", "host",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Score maps of one category: maps_NHW float32, masks_NHW uint8, items, protocol: see above."""
+    """Score maps of one category; maps_NHW float32, masks_NHW uint8; the rest: see above."""
 
     category: str
     maps_NHW: npt.NDArray[np.float32]
     masks_NHW: npt.NDArray[np.uint8]
     items: list[dict[str, Any]]
     protocol: dict[str, Any]
+    run: dict[str, Any] = field(default_factory=dict)
 
 
 def image_scores(map_HW: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -55,15 +68,14 @@ def write(folder: Path, scores: Scores) -> None:
         np.save(temporary / "maps.npy", scores.maps_NHW.astype(np.float32))
         np.save(temporary / "masks.npy", scores.masks_NHW.astype(np.uint8))
         document = {"schema": SCHEMA, "category": scores.category}
-        document |= {"protocol": scores.protocol, "items": scores.items}
+        document |= {"protocol": scores.protocol, "run": scores.run, "items": scores.items}
         write_json(temporary / "scores.json", document)
 
 
 def read(folder: Path) -> Scores:
     """Returns a score folder, its maps memory-mapped; UserError names what is wrong with it."""
     document = read_json(folder / "scores.json")
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"{folder}/scores.json: expected schema {SCHEMA}")
+    protocol, run = stated(document, str(folder / "scores.json"))
     arrays = {}
     for name in ("maps.npy", "masks.npy"):
         try:
@@ -75,10 +87,24 @@ def read(folder: Path) -> Scores:
         maps_NHW=arrays["maps.npy"],
         masks_NHW=arrays["masks.npy"],
         items=list(document["items"]),
-        protocol=dict(document["protocol"]),
+        protocol=protocol,
+        run=run,
     )
     check(scores, str(folder))
     return scores
+
+
+def stated(document: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what a scores.json says of the protocol and of its one run; UserError for others."""
+    if not isinstance(document, dict) or document.get("schema") not in {1, SCHEMA}:
+        raise UserError(f"{where}: expected schema {SCHEMA}, or 1")
+    protocol, run = dict(document["protocol"]), dict(document.get("run", {}))
+    if document["schema"] == 1:
+        run = {k: v for k, v in protocol.items() if k in _RUN_KEYS_OF_SCHEMA_1}
+        nested = run.pop("run", None)
+        run |= nested if isinstance(nested, dict) else {}
+        protocol = {k: v for k, v in protocol.items() if k not in _RUN_KEYS_OF_SCHEMA_1}
+    return protocol, run
 
 
 def check(scores: Scores, where: str) -> None:
@@ -89,6 +115,9 @@ def check(scores: Scores, where: str) -> None:
             f"{where}: maps {maps.shape}, masks {masks.shape} and {len(scores.items)} items do not"
             " match; expected (N, H, W) twice and N items"
         )
+    misplaced = sorted({"run", "seed"} & scores.protocol.keys())
+    if misplaced:
+        raise UserError(f"{where}: {', '.join(misplaced)} in the protocol: it belongs to the run")
     for item, map_HW in zip(scores.items, maps, strict=True):
         if not np.isfinite(map_HW).all():
             raise UserError(f"{where}: the map of {item['path']} holds NaN or infinite scores")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fake_model
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared"))
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", SHARED / "golden"))
+fake_model.announce()
 
 
 @pytest.fixture
@@ -42,3 +45,27 @@ def fresh_accelerator() -> Iterator[None]:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """One Ray cluster of two CPUs for the whole session: its address."""
+    os.environ.update(
+        RAY_DEDUP_LOGS_SKIP_REGEX=".*",
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_memory_monitor_refresh_ms="0",
+        RAY_worker_niceness="0",  # 15 by default: on a busy machine workers would wait for minutes
+    )
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=80 * 2**20,
+    )
+    yield str(context.address_info["gcs_address"])
+    ray.shutdown()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
-import numpy as np
-
-from detector.values import model_options, plain
 from sia_gen import methods
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.options import from_values, plain
 from sia_gen.core.plugins import load, names
 
 NONE = "none"
@@ -32,7 +31,7 @@ def parse(text: str) -> dict[str, float]:
         except ValueError as error:
             raise UserError(f"source {text!r}: the weight {weight!r} is no number") from error
     total = sum(weights.values())
-    if not np.isfinite(total) or min(weights.values()) <= 0:
+    if not math.isfinite(total) or min(weights.values()) <= 0:
         raise UserError(f"source {text!r}: weights must be above 0, e.g. sdas:0.5,dtd:0.5")
     return {name: weight / total for name, weight in sorted(weights.items())}
 
@@ -57,6 +56,6 @@ def complete_options(text: str, given: dict[str, dict[str, Any]]) -> dict[str, d
         for key in given.get(name, {}):
             if key not in fields:
                 raise UserError(f"option {name}.{key} is unknown.{near_names(key, fields)}")
-        options = model_options(cls, given.get(name, {}))
+        options = from_values(cls, given.get(name, {}), f"method {name}")
         found[name] = plain(dataclasses.asdict(options))
     return found

@@ -22,6 +22,7 @@ class Task:
     name: str
     categories: tuple[Category, ...]
     tars: tuple[tuple[Path, ...], ...]
+    data: str = ""  # what --data opens them with again, from any working folder
 
     @property
     def key(self) -> str:
@@ -53,10 +54,14 @@ class Task:
         return {key: list(known) for key, known in found.items() if known is not None}
 
 
-def single(category: Category, tars: list[Path]) -> Task:
+def single(category: Category, tars: list[Path], data: str = "") -> Task:
     """Returns the task of one category."""
     return Task(
-        dataset=category.dataset, name=category.name, categories=(category,), tars=(tuple(tars),)
+        dataset=category.dataset,
+        name=category.name,
+        categories=(category,),
+        tars=(tuple(tars),),
+        data=data,
     )
 
 
@@ -72,4 +77,5 @@ def together(parts: list[Task]) -> Task:
         name=MULTI_CLASS,
         categories=tuple(c for part in parts for c in part.categories),
         tars=tuple(t for part in parts for t in part.tars),
+        data=parts[0].data,
     )

@@ -12,11 +12,11 @@ import torch.nn.functional as functional
 from PIL import Image, ImageDraw
 
 from detector import checkpoint
-from detector import device as devices
 from detector.inference import overlay
 from detector.models.realnet import RealNet
-from detector.values import model_options
+from detector.options import model_options
 from sia_gen import methods
+from sia_gen.compute import device as devices
 from sia_gen.core.context import context_of
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
@@ -42,7 +42,7 @@ def explain(
     facts = checkpoint.read_facts(model)
     losses = facts.get("afs_losses") or []
     trained = checkpoint.load(
-        model if model.is_dir() else model.parent, devices.choose(device_name)
+        model if model.is_dir() else model.parent, devices.choose_device(device_name)
     )
     if not isinstance(trained.model, RealNet) or not losses:
         raise UserError(

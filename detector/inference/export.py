@@ -49,7 +49,7 @@ def _onnx(model: Detector, resolution: int, path: Path) -> None:
     except ImportError as error:
         raise UserError(
             f"format onnx needs the packages of the extra `export` ({error.name} is missing):"
-            " pip install 'sia-gen[export]'"
+            " pip install '.[export]' in a checkout"
         ) from error
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     torch.onnx.export(
@@ -81,7 +81,7 @@ def _run_onnx(path: Path, images: torch.Tensor) -> npt.NDArray[np.float32]:
     except ImportError as error:
         raise UserError(
             "an ONNX file is published after it ran in onnxruntime, which is missing: pip install"
-            " 'sia-gen[export]'"
+            " '.[export]' in a checkout"
         ) from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps: npt.NDArray[np.float32] = session.run(["maps"], {"images": images.numpy()})[0]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from detector import models
-from detector.options import model_options
+from detector.options import TrainOptions, model_options
 from detector.training import run_folder as runfolder
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.store.files import read_json
 
@@ -26,6 +27,7 @@ def read(path: Path) -> dict[str, Any]:
     facts = read_json(document)
     if not isinstance(facts, dict) or facts.get("kind") != "detector checkpoint":
         raise UserError(f"{document} is no detector's checkpoint")
+    facts["options"] = current_names(TrainOptions, facts["options"], str(document))
     return facts
 
 
@@ -51,7 +53,7 @@ def describe(facts: dict[str, Any]) -> str:
         "resolution": f"{options['resolution']} x {options['resolution']}",
         "trained on": f"{inputs['train_images']} normal images, source {options['source']}"
         f" (shards {inputs['shards_sha256'][:16]}), seed {options['seed']}",
-        "training": f"{facts['step']} steps of {options['batch']}, {facts['seconds']:.0f} s,"
+        "training": f"{facts['step']} steps of {options['batch_size']}, {facts['seconds']:.0f} s,"
         f" {facts['pairs_per_second']} pairs/s, {facts['precision']} on {facts['device']}",
         "weights of": f"step {facts['chosen']['step']}, rule {facts['chosen']['rule']}",
         "last loss": ", ".join(f"{n} {v:.4f}" for n, v in zip(names, last, strict=False)),

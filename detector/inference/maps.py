@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from detector.model import Detector
 from detector.scorefile import image_scores
+from sia_gen.compute.device import autocast
 from sia_gen.core.pixels.images import Array8, read_image
 
 BATCH = 16
@@ -27,10 +27,8 @@ def anomaly_maps(
     """
     model.eval()
     images = torch.from_numpy(images_NRR3).to(device)
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    context = torch.autocast(device.type, kind) if kind else nullcontext()
     maps = []
-    with context:
+    with autocast(device, precision):
         for part in images.split(BATCH):
             # NHWC bytes seen as NCHW lie channels-last already: no copy is made for that.
             maps.append(model(part.permute(0, 3, 1, 2).float().div(255)).float())

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from detector import checkpoint
-from detector import device as devices
 from detector.inference import outputs, overlay, steps
 from detector.inference.maps import anomaly_maps
 from detector.inference.outputs import DOCUMENT, TABLE
 from detector.inference.score import trained_range
 from detector.scorefile import image_scores
+from sia_gen.compute import device as devices
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import (
     EXTENSIONS,
@@ -104,7 +104,7 @@ def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> di
     facts = checkpoint.read_facts(model)
     if out.exists() and not out.is_dir():
         raise UserError(f"output {out} is a file: give a folder")
-    device = devices.choose(options.device)
+    device = devices.choose_device(options.device)
     trained = checkpoint.load(model if model.is_dir() else model.parent, device, fast=True)
     column = f"score_{options.image_score}"
     reference = facts["reference"]

@@ -41,17 +41,15 @@ def _own_words(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a score must be read with: all that made it, but nothing measured.
-
-    Keys that describe one category's own run lie under `run` or bear names that a leaderboard
-    keeps out of the comparison; the others must agree between results of one row.
-    """
+    """Returns what must agree between results of one row: all that made a score, but its run."""
     options = dict(facts["options"])
     inner = dict(options["options"])
     source = str(options["source"])
     budget = {"steps": options["steps"]} if options["steps"] else {"epochs": options["epochs"]}
     unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in options.items() if k not in unlike}
+    # The hash names them as it always did: an earlier record and a new one stay one row.
+    asked |= {"batch": asked.pop("batch_size"), "lr": asked.pop("learning_rate")}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
     if asked["weights_sha256"] != "none":
         inner.pop("weights")  # a file is known by its content, wherever it lay
@@ -60,7 +58,6 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "recipe": str(options["recipe"]),
         "options_sha256": hash_options({**asked, **inner}),
         "checkpoint_rule": str(facts.get("chosen", {}).get("rule", "last")),
-        "checkpoint_sha256": str(facts["sha256"]),
         "image_scores": ["max", "avgpool16_max"],
         "resolution": int(options["resolution"]),
         "backbone": str(facts["backbone"]),
@@ -69,16 +66,12 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         **({"multi_class": facts["categories"]} if len(facts.get("categories", ())) > 1 else {}),
         "synthesis": facts["inputs"].get("synthesis", []),
         "methods": facts["inputs"].get("methods", {}),
-        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
-        "seed": int(options["seed"]),
-        "batch": int(options["batch"]),
-        "lr": float(options["lr"]),
+        "batch": int(options["batch_size"]),
+        "lr": float(options["learning_rate"]),
         "schedule": str(options["schedule"]),
         **budget,
         **_own_words(options),
         "training_precision": str(facts["precision"]),
-        "train_images": int(facts["inputs"]["train_images"]),
-        "device": str(facts["device"]),
         "code_version": versions()["sia-gen"],
     }
 
@@ -121,12 +114,12 @@ def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
         return False
-    recorded = read_json(path)["protocol"]
+    protocol, run = scorefile.stated(read_json(path), str(path))
     return (
-        recorded.get("checkpoint_sha256") == facts["sha256"]
-        and recorded.get("scoring_precision") == precision
-        and recorded.get("run", {}).get("test_sha256") == _hash_test(category)
-        and recorded.get("code_version") == versions()["sia-gen"]
+        run.get("checkpoint_sha256") == facts["sha256"]
+        and protocol.get("scoring_precision") == precision
+        and run.get("test_sha256") == _hash_test(category)
+        and protocol.get("code_version") == versions()["sia-gen"]
     )
 
 
@@ -150,10 +143,10 @@ def score(
         return False
     import torch
 
-    from detector import device as devices
     from detector.inference.maps import anomaly_maps
+    from sia_gen.compute import device as devices
 
-    device = devices.choose(device_name)
+    device = devices.choose_device(device_name)
     devices.choose_precision(precision, device)
     trained = checkpoint.load(source, device, fast=True)
     category = replace(category, given_range=trained_range(facts, category.key))
@@ -179,9 +172,13 @@ def score(
         }
         for example, map_HW in zip(category.test, maps_NHW, strict=True)
     ]
-    protocol = protocol_of(facts)
-    protocol["scoring_precision"] = precision
-    protocol["run"] = {
+    protocol = protocol_of(facts) | {"scoring_precision": precision}
+    run_facts = {
+        "seed": int(facts["options"]["seed"]),
+        "checkpoint_sha256": str(facts["sha256"]),
+        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
+        "train_images": int(facts["inputs"]["train_images"]),
+        "device": str(facts["device"]),
         "test_sha256": _hash_test(category),
         "steps": int(facts["step"]),
         "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
@@ -197,6 +194,7 @@ def score(
         masks_NHW=np.stack(masks).astype(np.uint8),
         items=items,
         protocol=protocol,
+        run=run_facts,
     )
     scorefile.write(folder / FOLDER, scores)
     return True

@@ -234,7 +234,9 @@ class RealNet(Detector):
                 name="joint",
                 steps=total,
                 trained=(self.reconstructions, self.rrs, self.discriminator),
-                optimizer=lambda trained: torch.optim.Adam(trained, lr=options.lr, fused=True),
+                optimizer=lambda trained: torch.optim.Adam(
+                    trained, lr=options.learning_rate, fused=True
+                ),
                 rate=lambda done: options.rate(done, total),
             )
         ]

@@ -159,7 +159,7 @@ class ReDi(Detector):
             net = self.recovery.net
             plans.append(("recover", net, steps, own.recover_lr, own.recover_drops))
             left -= steps
-        plans.append(("discriminate", self.block, left, options.lr, own.drops))
+        plans.append(("discriminate", self.block, left, options.learning_rate, own.drops))
         if left < 1:
             raise UserError(f"{total} steps are too few for {len(plans)} stages: give more")
         return [
@@ -303,7 +303,7 @@ def _rate(
 ) -> Callable[[int], float]:
     def rate(done: int) -> float:
         ramp = min(1.0, (done + 1) / (warmup + 1))
-        factor = options.rate(done, steps) / options.lr
+        factor = options.rate(done, steps) / options.learning_rate
         if options.schedule == "constant":
             factor = 0.5 ** sum(done >= share * steps for share in drops)
         return lr * ramp * factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,18 @@ from detector.training import run_folder as runfolder
 from detector.training.constants import Constants, to_tensor
 from detector.training.progress import Progress
 from sia_gen.core.errors import DivergedError, UserError
+from sia_gen.core.signals import StopFlag
 
 CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
 LOOKS = 20  # at the model in a whole training where a protocol chooses among its steps
+
+
+class StoppedTrainingError(Exception):
+    """A signal ended the training; its state was saved."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class Objective(nn.Module):
@@ -59,8 +69,10 @@ class Loop:
         folder: Path,
         accelerator: Any,
         look: Callable[[Detector], float] | None = None,
+        stop: StopFlag | None = None,
     ) -> None:
         """Takes what judges the model while it trains; without, the last weights are kept."""
+        self._stop = stop or StopFlag()
         self.options, self.key, self.batches, self.model = options, key, batches, model
         self.folder, self.accelerator = folder, accelerator
         self.stages = model.stages(options, len(batches.normals))
@@ -73,10 +85,11 @@ class Loop:
         self._every = options.look_every or -(-self.stages[-1].steps // LOOKS)
         self._every = -(-self._every // CHECK_EVERY) * CHECK_EVERY
         self.facts["chosen"] = {"rule": options.protocol, "step": 0, "merit": None, "looks": []}
-        if options.batch < accelerator.num_processes:
+        if options.batch_size < accelerator.num_processes:
             raise UserError(
-                f"batch {options.batch} cannot be shared by {accelerator.num_processes} processes:"
-                " give a larger --batch, or fewer processes"
+                f"batch_size {options.batch_size} cannot be shared by"
+                f" {accelerator.num_processes} processes: give a larger --batch-size, or fewer of"
+                " them"
             )
 
     def resume(self, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -91,7 +104,7 @@ class Loop:
             f"{self.key} {self.options.source}",
             self.facts["step"],
             self.total,
-            self.options.batch,
+            self.options.batch_size,
             shown=self.accelerator.is_main_process,
         )
         for stage in self.stages:
@@ -124,7 +137,7 @@ class Loop:
                 accelerator.scaler.load_state_dict(self._loaded["scaler"])
         for module in stage.trained:
             module.train()
-        window: list[Tensor] = []
+        window: list[Tensor] = [] if self.facts["step"] == first else self._window()
         last = first + stage.steps
         ranks = accelerator.num_processes
         stream = self.batches.stream(self.facts["step"], last, accelerator.process_index, ranks)
@@ -132,13 +145,17 @@ class Loop:
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate(step - 1 - first)
             # Every image weighs alike, also where the ranks' shares differ by one.
-            weight = len(batch.normal) * ranks / self.options.batch
+            weight = len(batch.normal) * ranks / self.options.batch_size
             losses = self._forward(objective, batch, constants) * weight
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(losses.sum())
             optimizer.step()
             window.append(losses.detach())
             if step % CHECK_EVERY and step != last:
+                if ranks == 1 and self._stop.is_set():
+                    self._pass_time(step)
+                    self._save(step, optimizer, window)
+                    raise self._stopped(step)
                 continue
             names = accelerator.unwrap_model(objective).names
             self.facts["parts"][stage.name] = names
@@ -167,6 +184,9 @@ class Loop:
             raise self._diverged(step, f"the loss is {sum(values)}")
         self.facts["curve"].append([step, *(round(v, 6) for v in values)])
         progress.update(step, sum(values))
+        self._pass_time(step)
+
+    def _pass_time(self, step: int) -> None:
         now = time.monotonic()
         self.facts["seconds"] += now - self._clock
         self._clock = now
@@ -198,17 +218,39 @@ class Loop:
 
     def _save_if_due(self, step: int, optimizer: Any) -> None:
         late = time.monotonic() - self._saved >= self.options.checkpoint_seconds
-        due = torch.tensor(float(late), device=self.accelerator.device)
-        if step == self.total or not bool(self.accelerator.reduce(due, "sum") > 0):
+        asked = torch.tensor(
+            [float(late), float(self._stop.is_set())], device=self.accelerator.device
+        )
+        due, stop = self.accelerator.reduce(asked, "sum").tolist()  # all ranks stop together
+        if step == self.total or not (due or stop):
             return
+        self._save(step, optimizer, [])
+        if stop:
+            raise self._stopped(step)
+
+    def _save(self, step: int, optimizer: Any, window: list[Tensor]) -> None:
         self._check_weights()
         if self.accelerator.is_main_process:
             tensors = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
             tensors["best"] = self._best
+            tensors["window"] = window  # losses since the last look at them
             if self.accelerator.scaler is not None:
                 tensors["scaler"] = self.accelerator.scaler.state_dict()
             checkpoint.save_state(self.folder, step, tensors, self.facts)
         self._saved = time.monotonic()
+
+    def _window(self) -> list[Tensor]:
+        saved: list[Tensor] = self._loaded.get("window", [])
+        return [losses.to(self.accelerator.device) for losses in saved]
+
+    def _stopped(self, step: int) -> StoppedTrainingError:
+        number = self._stop.signal or signal.SIGTERM
+        return StoppedTrainingError(
+            number,
+            f"{self.key}: stopped by {signal.Signals(number).name} after step {step} of"
+            f" {self.total}; the state is kept in {self.folder / runfolder.STATE}: run the same"
+            " command again to go on",
+        )
 
     def _check_weights(self) -> None:
         broken = checkpoint.nonfinite(self.model.state_dict())
@@ -223,8 +265,8 @@ class Loop:
             f"the last good state is kept in {states[-1]}" if states else "no state was saved yet"
         )
         return DivergedError(
-            f"training diverged at step {step}: {what}; {kept}. Give a lower --lr, or --precision"
-            " fp32"
+            f"training diverged at step {step}: {what}; {kept}. Give a lower --learning-rate, or"
+            " --precision fp32"
         )
 
 

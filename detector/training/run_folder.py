@@ -22,6 +22,7 @@ from detector.data.task import Task
 from detector.options import HARMLESS, TrainOptions
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.options import current_names
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
 from sia_gen.core.store.shards import read_record
@@ -132,6 +133,7 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "kind": "detector run",
+        "data": task.data,
         "category": task.key,
         "categories": [c.key for c in task.categories],
         "options": dataclasses.asdict(options),
@@ -140,8 +142,36 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
     }
 
 
+def recorded_data(folder: Path) -> str:
+    """Returns the --data that a category's folder was trained on; UserError where none is told."""
+    path = folder / OPTIONS
+    data = read_json(path).get("data") if path.is_file() else None
+    if not data:
+        raise UserError(f"{folder} does not say what it was trained on: give --data")
+    return str(data)
+
+
+def trained_on(run: Path) -> tuple[str, tuple[str, ...]]:
+    """Returns the --data of a run and the categories (dataset/name) that it trained.
+
+    UserError where there is no run, or its categories are of different data.
+    """
+    if not run.is_dir():
+        raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
+    folders = sorted(path.parent for path in run.glob(f"*/*/{OPTIONS}"))
+    if not folders:
+        raise UserError(f"{run} holds no <dataset>/<category>/{OPTIONS}: it is no detector's run")
+    found = sorted({recorded_data(folder) for folder in folders})
+    if len(found) > 1:
+        raise UserError(f"{run} was trained on different data ({', '.join(found)}): give --data")
+    documents = (read_json(folder / OPTIONS) for folder in folders)
+    keys = (key for one in documents for key in one.get("categories") or [one["category"]])
+    return found[0], tuple(dict.fromkeys(map(str, keys)))
+
+
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    options = {k: v for k, v in document.get("options", {}).items() if k not in HARMLESS}
+    recorded = current_names(TrainOptions, document.get("options", {}), OPTIONS)
+    options = {k: v for k, v in recorded.items() if k not in HARMLESS}
     inner = dict(options.pop("options", {}))
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
         inner.pop("weights", None)  # a file is known by its content, wherever it lies

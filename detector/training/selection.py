@@ -11,12 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 
 from detector.data.normals import NormalImages
 from detector.data.source import NONE, sources
@@ -28,6 +25,7 @@ from detector.training.run_folder import Split, split_task
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.seeds import generator
+from sia_gen.core.statistics.ranking import rank
 
 LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
 
@@ -40,24 +38,6 @@ class Looked:
     masks_NRR: Mask
 
 
-def auroc(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
-    """Returns the probability that an anomaly scores higher than a normal one, ties half."""
-    positive = int(labels_N.sum())
-    negative = len(labels_N) - positive
-    ranks = rankdata(scores_N)[labels_N].sum()
-    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
-
-
-def average_precision(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
-    """Returns the area under precision over recall, in steps; tied scores count together."""
-    order = np.argsort(-scores_N, kind="stable")
-    scores, hits = scores_N[order], np.cumsum(labels_N[order])
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    precision = hits[last] / (last + 1)
-    recall = hits[last] / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-
-
 def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     """Returns the mean of image AUROC (map maximum) and pixel average precision, categories alike.
 
@@ -67,8 +47,8 @@ def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     for one in looked:
         maps = anomaly_maps(model, one.images_NRR3, device)
         labels = np.asarray(one.masks_NRR.any(axis=(1, 2)))
-        image = auroc(maps.max(axis=(1, 2)), labels)
-        pixel = average_precision(maps.ravel(), one.masks_NRR.ravel())
+        image = rank(maps.max(axis=(1, 2)), labels).area()
+        pixel = rank(maps, one.masks_NRR).average_precision()
         values.append((image + pixel) / 2)
     return float(np.mean(values))
 

@@ -32,6 +32,7 @@ from sia_gen.core import memory
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
+from sia_gen.core.signals import StopFlag
 
 
 def accelerator_for(device: str, precision: str) -> Any:
@@ -71,10 +72,17 @@ def training_set(batches: Batches, count: int, device: torch.device) -> Training
     return TrainingSet(normal=_Repeated(images), pairs=_Repeated(pairs))
 
 
-def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dict[str, Any]:
+def train(
+    options: TrainOptions,
+    task: Task,
+    run: Path,
+    accelerator: Any,
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
     """Trains one detector to its last step and returns the facts of its checkpoint.
 
-    A finished one is read back; one that was killed goes on where its last state stands.
+    A finished one is read back; one that was killed goes on where its last state stands. Where
+    `stop` is set meanwhile, the state is saved and StoppedTrainingError raised.
     """
     folder = runfolder.folder_of(run, task)
     check(options, task)
@@ -92,7 +100,7 @@ def train(options: TrainOptions, task: Task, run: Path, accelerator: Any) -> dic
     model.check_resolution(options.resolution)
     splits = runfolder.split_task(task, options.holdout)
     _check_sizes(tuple(p for used, _ in splits for p in used), model.least_side())
-    arguments = (options, task, splits, folder, model, state, accelerator)
+    arguments = (options, task, splits, folder, model, state, accelerator, stop)
     if accelerator.is_main_process:
         with runfolder.claimed(folder, document):
             facts = _fit(*arguments)
@@ -140,16 +148,17 @@ def _fit(
     model: Detector,
     state: tuple[dict[str, Any], dict[str, Any]] | None,
     accelerator: Any,
+    stop: StopFlag | None,
 ) -> dict[str, Any]:
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution, task.read_image)
-    batches = Batches(normals, sources(options, task, normals), options.batch, options.seed)
+    batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
-    loop = Loop(options, task.key, batches, model, folder, accelerator, look)
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop)
     if state is None:
         loop.facts["backbone"] = model.backbone.label
         loop.facts["backbone_sha256"] = model.backbone.state_sha256()
@@ -161,7 +170,7 @@ def _fit(
     loop.run()
     facts = loop.facts
     facts["pairs_per_second"] = round(
-        facts["step"] * options.batch / max(facts["seconds"], 1e-9), 2
+        facts["step"] * options.batch_size / max(facts["seconds"], 1e-9), 2
     )
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
     facts["peak_memory_mib"] = int(

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.board import costs
@@ -20,6 +22,7 @@ from harness.board.tables import (
     title,
 )
 from harness.board.words import Cell, Section, best
+from sia_gen.core.errors import UserError, near_names
 
 FORMATS = ("table", "csv", "json", "md", "latex")
 
@@ -72,12 +75,23 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in printable(text))
 
 
-def latex_table(heads: list[str], lines: list[list[str]], caption: str) -> str:
-    """Returns a booktabs table; all columns but the first to the right."""
-    rows = [" & ".join(latex_text(cell) for cell in line) + r" \\" for line in lines]
+def latex_table(
+    heads: list[str], lines: list[list[str]], caption: str, label: str = "", bold: str = ""
+) -> str:
+    """Returns a booktabs table; all columns but the first to the right.
+
+    Cells that begin with the sign `bold` are set bold, without it.
+    """
+
+    def cell(text: str) -> str:
+        marked = bool(bold) and text.startswith(bold)
+        return rf"\textbf{{{latex_text(text.removeprefix(bold))}}}" if marked else latex_text(text)
+
+    rows = [" & ".join(cell(text) for text in line) + r" \\" for line in lines]
     return "\n".join([
         r"\begin{table}",
         rf"\caption{{{latex_text(caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         " & ".join(latex_text(head) for head in heads) + r" \\",
@@ -89,17 +103,29 @@ def latex_table(heads: list[str], lines: list[list[str]], caption: str) -> str:
     ])  # fmt: skip
 
 
-def as_latex(sections: list[Section]) -> str:
-    """Returns the board for a paper: the means of each section, then its ranked metric."""
+def as_latex(sections: list[Section], *, bold: bool = False, label: str = "") -> str:
+    """Returns the board for a paper: the means of each section, then its ranked metric.
+
+    With `bold` the best of each column is set bold; tables are labelled LABEL, LABEL-2, ...
+    """
     parts = ["% needs \\usepackage{booktabs}"]
+    made = 0
+
+    def named_table(table: tuple[list[str], list[list[str]]], caption: str) -> str:
+        nonlocal made
+        made += 1
+        own = label if made == 1 or not label else f"{label}-{made}"
+        return latex_table(*table, caption, own, BEST if bold else "")
+
     for section in sections:
         for group in section.groups:
             named = f"{title(section)}, {group.replace('_', ' over ')}"
-            parts.append(latex_table(*main_table(section, group), named))
+            table = main_table(section, group, mark=BEST if bold else "")
+            parts.append(named_table(table, named))
         column = next((c for c in section.columns if c.key == section.rank_by), None)
         if column is not None and len(section.categories) > 1:
             named = f"{title(section)}: {short(column)} by category"
-            parts.append(latex_table(*category_table(section, column), named))
+            parts.append(named_table(category_table(section, column), named))
         parts += [f"% {printable(text)}" for text in remarks(section)]
     return "\n".join(parts) + "\n"
 
@@ -196,9 +222,39 @@ def as_document(sections: list[Section]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(sections: list[Section], form: str) -> str:
-    """Returns the board in one of FORMATS."""
+BEST = "\x00"  # marks a cell on its way to LaTeX; no text that is shown holds it
+
+
+def chosen(sections: list[Section], globs: str | None) -> list[Section]:
+    """Returns the sections with the columns that match globs; UserError where none does."""
+    if globs is None:
+        return sections
+    wanted = [part.strip() for part in globs.split(",")]
+    kept = [
+        replace(s, columns=[c for c in s.columns if any(fnmatchcase(c.key, g) for g in wanted)])
+        for s in sections
+    ]
+    if not any(section.columns for section in kept):
+        known = sorted({column.key for section in sections for column in section.columns})
+        raise UserError(f"--columns {globs!r} matches no column.{near_names(globs, known)}")
+    return [section for section in kept if section.columns]
+
+
+def render(
+    sections: list[Section],
+    form: str,
+    *,
+    columns: str | None = None,
+    bold: bool = False,
+    label: str = "",
+) -> str:
+    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's."""
+    sections = chosen(sections, columns)
+    if label and not re.fullmatch(r"[\w:.-]+", label, re.ASCII):
+        raise UserError(f"--label {label!r}: expected letters, digits, and : . - _")
+    if form == "latex":
+        return as_latex(sections, bold=bold, label=label)
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    known = {"table": as_text, "csv": as_csv, "md": as_markdown, "latex": as_latex}
+    known = {"table": as_text, "csv": as_csv, "md": as_markdown}
     return known[form](sections)

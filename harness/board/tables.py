@@ -6,35 +6,11 @@ import json
 import re
 from typing import Any
 
+from harness import metrics
 from harness.board import costs
-from harness.board.words import NO_RUN, Cell, Column, Row, Section, differing
+from harness.board.words import NO_RUN, Cell, Column, Row, Section, best, differing
+from harness.metrics import DISTANCE, SHARE
 
-SHORT = {
-    "image_auroc_max": "I-AUROC",
-    "image_auroc_avgpool16_max": "I-AUROC/16",
-    "image_auroc_own": "I-AUROC/own",
-    "image_ap_max": "I-AP",
-    "image_ap_avgpool16_max": "I-AP/16",
-    "image_ap_own": "I-AP/own",
-    "image_f1max_max": "I-F1",
-    "image_f1max_avgpool16_max": "I-F1/16",
-    "image_f1max_own": "I-F1/own",
-    "pixel_auroc": "P-AUROC",
-    "pixel_ap": "P-AP",
-    "pixel_f1max": "P-F1",
-    "pro_0.3": "PRO@.3",
-    "pro_0.05": "PRO@.05",
-    "fid": "FID",
-    "kid": "KID",
-    "density": "density",
-    "coverage": "cover",
-    "clustered_lpips": "cLPIPS",
-    "memorisation": "memor.",
-    "fid_to_normal": "FID norm",
-    "kid_to_normal": "KID norm",
-    "fid_reference": "FID ref",
-    "kid_reference": "KID ref",
-}
 UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
 # What must be alike in all rows for their numbers to be compared at all.
 EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
@@ -47,18 +23,17 @@ LEGEND = (
 
 def short(column: Column) -> str:
     """Returns a column's short heading, with the version from the second on."""
-    base, _, network = column.name.partition("@")
-    text = SHORT.get(base, base)
-    if network == UNREAL:
-        text = f"{text}@{network}"
+    text = column.about.short if column.about else column.name.partition("@")[0]
+    if column.network == UNREAL:
+        text = f"{text}@{column.network}"
     return text if column.version == 1 else f"{text} v{column.version}"
 
 
 def number(value: float, column: Column) -> str:
     """Returns a value as shown: shares in percent, distances with three digits that matter."""
-    if column.percent:
+    if column.unit == SHARE:
         return f"{100 * value:.2f}"
-    if column.name.startswith("fid"):
+    if column.unit == DISTANCE:
         return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
     return f"{value:.4f}"
 
@@ -90,11 +65,16 @@ def title(section: Section) -> str:
 
 def numbers_compared(row: Row) -> str:
     """Returns how many synthetic and real images stand behind a row's FID, e.g. `96 x 40`."""
+    compared = {
+        name
+        for name, column in metrics.columns("quality").items()
+        if column.variant.inputs == ("synthetic", "anomalous")
+    }
     found = {
         cell.n
         for cells in row.categories.values()
         for key, cell in cells.items()
-        if key.startswith(("fid@", "kid@", "clustered_lpips@")) and cell.n
+        if key.partition("@")[0] in compared and cell.n
     }
     if not found:
         return "-"
@@ -118,8 +98,14 @@ def published_columns(section: Section, group: str = "mean") -> list[str]:
     ]
 
 
-def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[list[str]]]:
-    """Returns headings and lines of a section's means over a group of categories."""
+def main_table(
+    section: Section, group: str = "mean", mark: str = ""
+) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of a section's means over a group of categories.
+
+    The best of each column begins with `mark`.
+    """
+    tops = {c.key: best(section, c, group) for c in section.columns} if mark else {}
     quality = section.kind == "quality"
     heads = ["", "method", "seeds", "N" if quality else "categories", "protocol"]
     published = published_columns(section, group)
@@ -137,7 +123,8 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
         line += [numbers_compared(row) if quality else covered, row.protocol_id]
         for column in section.columns:
             cell = row.groups[group][column.key]
-            line.append(spoken(cell, column))
+            top = cell.mean is not None and cell.mean == tops.get(column.key)
+            line.append(mark * top + spoken(cell, column))
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
                 line.append(signed(cell.difference, column))

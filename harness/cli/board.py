@@ -6,24 +6,22 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, tell
+from harness.cli.options import RESULTS, tell
+from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
-  harness leaderboard runs/results
+  harness leaderboard
   harness leaderboard runs/results --format csv > board.csv
-  harness leaderboard runs/results --method 'realnet*' --category 'brick,gr*' --format latex
+  harness leaderboard runs/results --method 'realnet*' --categories 'brick,gr*' --format latex
   harness leaderboard runs/results --published
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
 )
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
-)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
 @click.option(
     "--format",
     "form",
@@ -55,6 +53,9 @@ Example:
     metavar="METRIC",
     help="Detection metric that ranks the rows.",
 )
+@click.option("--columns", metavar="GLOBS", help="Print only these metrics, e.g. 'image_*,pro_*'.")
+@click.option("--bold-best", is_flag=True, help="LaTeX: the best of each column in bold.")
+@click.option("--label", default="", metavar="NAME", help="LaTeX: the first table's label.")
 @click.option(
     "--published",
     is_flag=True,
@@ -62,7 +63,14 @@ Example:
 )
 @click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
 @click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
-@click.option("--category", metavar="GLOBS", help="Only these categories.")
+@click.option(
+    "--categories",
+    "category",
+    cls=Option,
+    former=("--category",),
+    metavar="GLOBS",
+    help="Only these categories.",
+)
 @click.option("--method", metavar="GLOBS", help="Only these methods.")
 @click.option("--source", metavar="GLOBS", help="Only these sources of synthetic anomalies.")
 def leaderboard(
@@ -73,13 +81,20 @@ def leaderboard(
     sheets: tuple[Path, ...],
     title: str,
     rank_by: str,
+    columns: str | None,
+    bold_best: bool,
+    label: str,
     published: bool,
     **only: str | None,
 ) -> None:
     """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
 
-    Rows of another protocol are never averaged; published numbers stand in columns of their own.
+    RESULTS are results folders; default runs/results. Rows of another protocol are never averaged;
+    published numbers stand in columns of their own.
     """
+    if not results:
+        results = (RESULTS,)
+        tell(f"defaults: RESULTS {RESULTS}")
     from harness import records
     from harness.board import exports
     from harness.board.build import build, filtered
@@ -97,4 +112,8 @@ def leaderboard(
 
         report.write(html, sections, sheets, title)
         tell(f"page: {html}")
-    print(exports.render(sections, "json" if as_json else form), end="")
+    form = "json" if as_json else form
+    if form != "latex" and (bold_best or label):
+        raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
+    printed = exports.render(sections, form, columns=columns, bold=bold_best, label=label)
+    print(printed, end="")

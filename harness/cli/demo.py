@@ -6,11 +6,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS
-
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
   harness demo --out runs/demo

@@ -7,32 +7,32 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
-    SETTINGS,
-    category_option,
+    DETECTOR,
+    RESULTS,
+    categories_option,
     data_option,
+    data_root,
     json_option,
     print_json,
     results_option,
     tell,
 )
+from sia_gen.core.commands import Option
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
+  harness evaluate
   harness evaluate runs/realnet runs/baseline --out runs/results
   harness evaluate runs/realnet/textures/brick/scores --out runs/results --json
 """,
 )
-@click.argument(
-    "scores", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCORES..."
-)
+@click.argument("scores", nargs=-1, type=click.Path(path_type=Path), metavar="[SCORES]...")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where test images lie that score files name by relative path.",
+    metavar="DATA",
+    help="Where test images lie that score files name by relative path: a dataset or a folder.",
 )
 @click.option(
     "--examples",
@@ -43,19 +43,34 @@ Example:
     help="Example pictures kept of each outcome.",
 )
 @results_option
+@click.option("--dry-run", is_flag=True, help="List the score folders, and stop.")
 @json_option
 def evaluate(
-    scores: tuple[Path, ...], data: Path | None, examples: int, out: Path, as_json: bool
+    scores: tuple[Path, ...],
+    data: str | None,
+    examples: int,
+    out: Path,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Measure detection: image and pixel AUROC and AP, and PRO, of score folders.
 
-    SCORES are score folders, or folders searched for them at any depth.
+    SCORES are score folders, or folders searched for them at any depth; default runs/detector.
     """
-    from harness.board import tables
-    from harness.board.build import build
+    if not scores:
+        scores = (DETECTOR,)
+        tell(f"defaults: SCORES {DETECTOR}, --out {out}")
     from harness.measure import detection
 
-    found = detection.run(scores, out, data=data, each=examples, tell=tell)
+    if dry_run:
+        for folder in detection.find_score_folders(scores):
+            print(folder)
+        return
+    from harness.board import tables
+    from harness.board.build import build
+
+    found = detection.run(scores, out, data=data_root(data), each=examples, tell=tell)
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
     if as_json:
         print_json(found)
     else:
@@ -63,32 +78,34 @@ def evaluate(
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Example:
-  harness baseline --data textures --category all --out runs/baseline
+  harness baseline --data textures --categories all --out runs/baseline
   harness evaluate runs/baseline --out runs/results
 """,
 )
 @data_option
-@category_option
+@categories_option
 @click.option(
     "--range",
     "value_range",
     type=float,
     nargs=2,
     metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [measured]",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
 )
 @click.option(
-    "--size",
+    "--resolution",
+    cls=Option,
+    former=("--size",),
     type=click.IntRange(16, 2048),
     metavar="PIXELS",
     help="Side of the images; default: the training images' median, at most 256.",
 )
 @click.option(
     "--out",
-    required=True,
+    default=Path("runs/baseline"),
+    show_default=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
@@ -96,18 +113,19 @@ Example:
 @click.option("--json", "as_json", is_flag=True, help="The score folders as JSON on stdout.")
 def baseline(
     data: str,
-    category: str,
+    categories: str,
     value_range: tuple[float, float] | None,
-    size: int | None,
+    resolution: int | None,
     out: Path,
     as_json: bool,
 ) -> None:
     """Score test images by plain colour statistics, the row that a detector must beat."""
     from harness.measure import baseline as room
 
-    folders = room.run(data, category, out, size=size, value_range=value_range, tell=tell)
+    folders = room.run(data, categories, out, size=resolution, value_range=value_range, tell=tell)
     if as_json:
         print_json([str(folder) for folder in folders])
     else:
         for folder in folders:
             print(folder)
+    tell(f"next: harness evaluate {out}")

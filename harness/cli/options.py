@@ -1,38 +1,52 @@
-"""Options and outputs that several commands of the harness share."""
+"""Options that several commands of the harness share."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+from sia_gen.core.commands import Option, json_option, print_json, tell
+
+__all__ = [
+    "DETECTOR",
+    "RESULTS",
+    "SHARDS",
+    "categories_option",
+    "data_option",
+    "data_root",
+    "json_option",
+    "print_json",
+    "results_option",
+    "tell",
+]
+
+# Where the commands of this project write unless told otherwise, and so where the next one reads.
+SHARDS = "runs/sia"
+DETECTOR = Path("runs/detector")
+RESULTS = Path("runs/results")
 
 
-def tell(text: str) -> None:
-    """Writes a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
+def data_root(data: str | None) -> Path | None:
+    """Returns the folder of a dataset: one that is given as it is, or any address of --data."""
+    if data is None or Path(data).is_dir():
+        return None if data is None else Path(data)
+    from sia_gen.core.data.dataset import open_dataset
 
-
-def print_json(value: Any) -> None:
-    """Writes a JSON value to stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    return open_dataset(data).root
 
 
 data_option = click.option(
     "--data",
     default="textures",
     show_default=True,
-    metavar="DIR",
+    metavar="DATA",
     help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
 )
-category_option = click.option(
-    "--category",
+categories_option = click.option(
     "--categories",
-    "category",
+    cls=Option,
+    former=("--category",),
     default="all",
     show_default=True,
     metavar="NAMES",
@@ -40,9 +54,9 @@ category_option = click.option(
 )
 results_option = click.option(
     "--out",
-    required=True,
+    default=RESULTS,
+    show_default=True,
     type=click.Path(path_type=Path),
     metavar="RESULTS",
     help="Results folder; records are added to it, never changed.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Records as JSON on stdout.")

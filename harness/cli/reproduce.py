@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, tell
+from harness.cli.options import categories_option, data_option, tell
 from sia_gen.core.errors import IncompleteError, UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
   harness reproduce --list
@@ -27,13 +26,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 )
 @click.argument("table", required=False, metavar="PAPER/TABLE")
 @click.option("--list", "show", is_flag=True, help="Show the tables that have a recipe, and stop.")
-@click.option(
-    "--data",
-    default="textures",
-    show_default=True,
-    metavar="DIR",
-    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
-)
+@data_option
 @click.option(
     "--budget",
     type=click.Choice(("small", "paper")),
@@ -50,15 +43,7 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 @click.option(
     "--model", metavar="MODEL", help="Diffusion model; default: shipped, or trained first."
 )
-@click.option(
-    "--category",
-    "--categories",
-    "categories",
-    default="all",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
+@categories_option
 @click.option(
     "--rows", default="*", show_default=True, metavar="GLOBS", help="Rows by their names."
 )
@@ -159,11 +144,12 @@ def reproduce(
         model=model,
         categories=categories,
         rows=rows,
-        seeds=_seeds(seeds),
+        seeds=read_seeds(seeds),
         textures=textures,
         train_arguments=arguments,
         numbers=tuple((k, str(v)) for k, v in given.items() if v is not None),
     )
+    from harness.processes import hold
     from harness.reproduce import table as tables
     from harness.reproduce import work
     from sia_gen.core.data.dataset import open_dataset
@@ -178,8 +164,12 @@ def reproduce(
             for job in cell.jobs:
                 print(shlex.join(job.command) if job.name not in seen else f"# {job.name}: above")
                 seen.add(job.name)
+        from harness.reproduce.needs import needs
+
+        for line in needs(made, options):
+            print(f"# needs {line}")
         return
-    with work.hold(options.out):
+    with hold(options.out):
         work.claim(
             options.out,
             {"schema": 1, "table": table, "data": data, "budget": budget, "model": model,
@@ -204,7 +194,8 @@ def reproduce(
         )
 
 
-def _seeds(text: str | None) -> tuple[int, ...]:
+def read_seeds(text: str | None) -> tuple[int, ...]:
+    """Returns the seeds of `0,1,2`, none where none are given; UserError for anything else."""
     if text is None:
         return ()
     try:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, data_option, json_option, print_json, tell
+from harness.cli.options import data_option, json_option, print_json, tell
+from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
 
 @click.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
-  harness submit maps/brick --data textures --category brick --method patchcore \\
+  harness submit maps/brick --data textures --categories brick --method patchcore \\
       --out runs/patchcore --results runs/results
-  harness submit predictions.pt --data parts --category bolt --method efficientad \\
+  harness submit predictions.pt --data parts --categories bolt --method efficientad \\
       --protocol backbone=pdn-s --protocol checkpoint_rule=last --out runs/efficientad
 
 \b
@@ -26,7 +26,15 @@ file with image_path, anomaly_map and, if wanted, pred_score (anomalib's names).
 )
 @click.argument("maps", type=click.Path(path_type=Path), metavar="MAPS")
 @data_option
-@click.option("--category", required=True, metavar="NAME", help="The one category of the maps.")
+@click.option(
+    "--categories",
+    "category",
+    cls=Option,
+    former=("--category",),
+    required=True,
+    metavar="NAME",
+    help="The one category of the maps.",
+)
 @click.option("--method", required=True, metavar="NAME", help="What the row is called.")
 @click.option(
     "--source",

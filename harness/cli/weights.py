@@ -6,23 +6,24 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SETTINGS, print_json
+from harness.cli.options import print_json
+from sia_gen.core.commands import Group
 from sia_gen.core.errors import UserError, VerificationError
 
 MARKS = {"ready": "ready", "missing": "missing", "wrong": "wrong file", "package": "lacks package"}
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(cls=Group)
 def weights() -> None:
     """Say which feature networks' weights are here, where they are looked for, how to get them."""
 
 
 @weights.command(
     "list",
-    context_settings=SETTINGS,
     epilog="""\b
-Example:
+Examples:
   harness weights list
+  harness weights list --json
 """,
 )
 @click.option("--json", "as_json", is_flag=True, help="The list as JSON on stdout.")
@@ -32,7 +33,6 @@ def list_(as_json: bool) -> None:
 
 
 @weights.command(
-    context_settings=SETTINGS,
     epilog="""\b
 Examples:
   harness weights check

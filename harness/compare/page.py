@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.board.page import HEADINGS, data_uri, page_environment
+from harness import metrics
+from harness.board.page import data_uri, page_environment
 from harness.board.tables import aligned, printable
 from harness.compare.paired import Comparison, Difference, Flip, over_categories
 from harness.measure import bootstrap
@@ -20,8 +21,8 @@ from sia_gen.core.store.files import write_bytes
 
 
 def _name(metric: str) -> str:
-    named, detail = HEADINGS.get(metric, (metric, ""))
-    return f"{named}, {detail}" if detail else named
+    column = metrics.columns("image", "pixel")[metric]
+    return ", ".join(filter(None, (column.metric.title, column.detail)))
 
 
 def _p(value: float) -> str:

@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from detector import scorefile
+from harness import metrics
 from harness.measure import bootstrap
 from harness.measure.detection import checked, find_score_folders
-from harness.measure.detection_metrics import PIXEL_METRICS, of_ranking
-from harness.metrics._inputs import Floats, UndefinedMetric
-from harness.metrics._pixels import rank_both
-from harness.metrics._ranking import rank
+from harness.metrics import MetricColumn, Ranking
 from harness.records import read
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Floats, UndefinedMetric
+from sia_gen.core.statistics.pixels import rank_both
+from sia_gen.core.statistics.ranking import rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,7 @@ def _aligned(a: Side, b: Side) -> Side:
         masks_NHW=b.scores.masks_NHW[order],
         items=items,
         protocol=b.scores.protocol,
+        run=b.scores.run,
     )
     return Side(folder=b.folder, scores=scores)
 
@@ -161,34 +163,56 @@ def _usable(side: Side) -> npt.NDArray[np.bool_]:
     ])  # fmt: skip
 
 
-def _image_part(side: Side, kind: str, labels: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    scores = side.image_scores(kind)
-    ranking = rank(scores, labels)
-    counts = bootstrap.count_images(scores, labels)
+@dataclass(frozen=True, kw_only=True)
+class Valued:
+    """One side's value of a column, and what its draws are made of."""
+
+    column: MetricColumn
+    value: float
+    counts: bootstrap.Counts
+
+    def drawn(self, times: Floats) -> Floats:
+        """Returns the value in every draw, moved from the counts' grid to the exact one."""
+        grid = bootstrap.replicate(self.counts, np.ones((1, times.shape[1])), self.column)
+        return bootstrap.replicate(self.counts, times, self.column) - float(grid[0]) + self.value
+
+
+def _valued(
+    columns: Iterable[MetricColumn], rankings: dict[str, Ranking], counts: bootstrap.Counts
+) -> dict[str, Valued]:
     return {
-        f"{name}_{kind}": (of_ranking(ranking, what), counts, what, 1.0)
-        for name, what in (("image_auroc", "auroc"), ("image_ap", "ap"))
+        column.name: Valued(
+            column=column,
+            value=column.metric.of(rankings[column.metric.takes], **column.variant.arguments),
+            counts=counts,
+        )
+        for column in columns
     }
 
 
-def _pixel_part(side: Side, keep: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _ranked(kind: str) -> list[MetricColumn]:
+    return [column for column in metrics.columns(kind).values() if column.metric.ranks]
+
+
+def _image_part(side: Side, kind: str, labels: npt.NDArray[np.bool_]) -> dict[str, Valued]:
+    scores = side.image_scores(kind)
+    columns = [column for column in _ranked("image") if column.variant.inputs == (kind,)]
+    rankings = {"image ranking": rank(scores, labels)}
+    return _valued(columns, rankings, bootstrap.count_images(scores, labels))
+
+
+def _pixel_part(side: Side, keep: npt.NDArray[np.bool_]) -> dict[str, Valued]:
     labels = np.array([bool(item["anomalous"]) for item in side.scores.items])[keep]
     maps, masks = side.scores.maps_NHW[keep], side.scores.masks_NHW[keep]
     pixels, regions = rank_both(maps, masks)
     counts = bootstrap.count_pixels(maps, masks, labels, bootstrap.cuts_of(pixels))
-    return {
-        name: (of_ranking(regions if what == "pro" else pixels, what, limit), counts, what, limit)
-        for name, _, what, limit in PIXEL_METRICS
-    }
+    rankings = {"pixel ranking": pixels, "region ranking": regions}
+    return _valued(_ranked("pixel"), rankings, counts)
 
 
-def _difference(name: str, a: Any, b: Any, times: Floats) -> tuple[Difference, Floats]:
-    once = np.ones((1, times.shape[1]))
-    drawn = []
-    for value, counts, what, limit in (a, b):
-        grid = float(bootstrap.replicate(counts, once, what, limit)[0])
-        drawn.append(bootstrap.replicate(counts, times, what, limit) - grid + value)
-    return _judged(name, a[0], b[0], drawn[1] - drawn[0]), drawn[1] - drawn[0]
+def _difference(name: str, a: Valued, b: Valued, times: Floats) -> tuple[Difference, Floats]:
+    apart = b.drawn(times) - a.drawn(times)
+    return _judged(name, a.value, b.value, apart), apart
 
 
 def _judged(name: str, a: float, b: float, apart: Floats) -> Difference:
@@ -243,7 +267,7 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
     try:
         parts.append((_pixel_part(a, keep), _pixel_part(b, keep), times[:, keep]))
     except UndefinedMetric as error:
-        undefined = {name: str(error) for name, *_ in PIXEL_METRICS}
+        undefined = {column.name: str(error) for column in _ranked("pixel")}
     differences, replicates = [], {}
     for first, second, drawn in parts:
         for name in first:

@@ -286,21 +286,21 @@ def scores_of(path: Path, category: Category, options: Options) -> scorefile.Sco
     protocol: dict[str, Any] = {
         "detector": options.method,
         "source": options.source,
-        "seed": options.seed,
         "resolution": int(shape[0]) if shape[0] == shape[1] else f"{shape[1]} x {shape[0]}",
         "image_scores": ["max", "avgpool16_max", *(["own"] if own else [])],
         "checkpoint_rule": "not stated",
         "backbone": "not stated",
         "submitted": True,
-        "run": {"submission_sha256": _hash(path), "harness_version": __version__},
     }
     protocol |= dict(options.protocol)
+    seed = {} if options.seed is None else {"seed": options.seed}
     return scorefile.Scores(
         category=category.key,
         maps_NHW=np.stack(maps),
         masks_NHW=np.stack(masks),
         items=items,
-        protocol={k: v for k, v in protocol.items() if v is not None},
+        protocol=protocol,
+        run={**seed, "submission_sha256": _hash(path), "harness_version": __version__},
     )
 
 

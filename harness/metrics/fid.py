@@ -10,12 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair, real
+from harness.metrics import COMPARISONS, DISTANCE, Metric
 from sia_gen.core.errors import UserError
-
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = False
-VERSION = 1
+from sia_gen.core.statistics.inputs import Floats, UndefinedMetric, feature_pair, real
 
 
 class Moments:
@@ -73,12 +70,24 @@ def _distance(gap: Floats, first: Floats, second: Floats) -> float:
     return value if value > noise else 0.0
 
 
+def _factor(covariance: Floats) -> Floats:
+    """Returns F (rank, D) with F^T F = the covariance: Cholesky with pivots, as rows as its rank.
+
+    A fifteenth of the time of an eigendecomposition, and few images leave few rows.
+    """
+    from scipy.linalg import lapack
+
+    lower, pivots, rank, info = lapack.dpstrf(covariance, lower=1)
+    if info < 0:
+        raise UserError("FID: the covariance cannot be decomposed")
+    factor = np.empty((rank, len(covariance)))
+    factor[:, pivots - 1] = np.tril(lower)[:, :rank].T
+    return factor
+
+
 def from_moments(first: Moments, second: Moments) -> float:
     """Returns FID from streamed moments, >= 0."""
-    factors = []
-    for moments in (first, second):
-        values, vectors = np.linalg.eigh(moments.covariance())
-        factors.append(np.sqrt(np.clip(values, 0.0, None))[:, None] * vectors.T)
+    factors = [_factor(moments.covariance()) for moments in (first, second)]
     return _distance(first.mean - second.mean, factors[0], factors[1])
 
 
@@ -96,3 +105,18 @@ def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> 
         tall = len(centred) > centred.shape[1]
         factors.append(np.asarray(np.linalg.qr(centred, mode="r")) if tall else centred)
     return _distance(x.mean(axis=0) - y.mean(axis=0), factors[0], factors[1])
+
+
+METRIC = Metric(
+    name="fid",
+    title="FID",
+    short="FID",
+    unit=DISTANCE,
+    higher_is_better=False,
+    takes="features",
+    of=compute,
+    place=10,
+    variants=COMPARISONS,
+    least=2,
+    network="inception",
+)

@@ -183,9 +183,9 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
             "has_mask": example.mask is not None, **scorefile.image_scores(maps[i]),
             **({"score_own": float(own[i])} if own is not None else {}),
         })  # fmt: skip
-    protocol = dict(spec["protocol"])
-    protocol["train_images"] = len(paths)
-    protocol["run"] = {
+    facts = {
+        "seed": seed,
+        "train_images": len(paths),
         "train_seconds": round(trained, 1),
         "train_cpu_seconds": round(used, 1),
         "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
@@ -201,7 +201,8 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
         maps_NHW=maps,
         masks_NHW=np.stack([empty if m is None else m for m in drawn]).astype(np.uint8),
         items=items,
-        protocol=protocol,
+        protocol=dict(spec["protocol"]),
+        run=facts,
     )
 
 
@@ -221,8 +222,8 @@ def run(folder: Path) -> None:
         write_json(folder / "result.json", {"state": "not run", "reason": f"needs {error}"})
         return
     scorefile.write(folder / "scores", scores)
-    write_json(folder / "result.json", {"state": "done", **scores.protocol["run"]})
-    print(json.dumps(scores.protocol["run"]))
+    write_json(folder / "result.json", {"state": "done", **scores.run})
+    print(json.dumps(scores.run))
 
 
 def main() -> None:

@@ -1,46 +1,31 @@
 """Mending: what verification condemns is dropped and made again, or what failed is tried again.
 
-Nothing else is touched.
+Nothing else is touched, and nothing is dropped that cannot be made again.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from sia_gen.core.errors import UserError
+from sia_gen.care.verify import Report, verify
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.shards import record_path
+from sia_gen.generate import contents
+from sia_gen.generate.content import Prepared
 from sia_gen.generate.executors.attempts import FAILED
-from sia_gen.generate.options import ExecutionOptions, RunOptions
-from sia_gen.generate.plan import remaining, specs
-from sia_gen.generate.run import prepare
+from sia_gen.generate.options import ExecutionOptions
 from sia_gen.generate.run import run as run_again
-from sia_gen.runs import folder as run_folder
-from sia_gen.runs import lock
-from sia_gen.runs.verify import Report, verify
+from sia_gen.runs import folder, lock
+from sia_gen.runs.spec import remaining
 
 
-def stored_options(run: Location, *, data: str | None, model: str | None) -> RunOptions:
-    """Returns the options that a run was started with, with data and model moved if given."""
-    content = run_folder.read(run)
-    if content["kind"] == run_folder.PACKED:
-        raise UserError(f"{run} holds packed images: there is no model that made them")
-    try:
-        options = RunOptions(**content["options"])
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{run / run_folder.NAME}: its options are not readable: {error}"
-        ) from error
-    return replace(
-        options,
-        out=str(run),
-        data=data or content["data"],
-        model=model or content["model"]["located"],
-    )
+def stored(run: Location, *, data: str | None = None, model: str | None = None) -> Prepared:
+    """Returns a run as it was begun, checked again, with data and model moved if given."""
+    document = folder.read(run)
+    return contents.find(document["kind"]).stored(document, str(run), data=data, model=model)
 
 
-def drop(run: Location, report: Report) -> list[str]:
+def _drop(run: Location, report: Report) -> list[str]:
     """Removes condemned shards with their records, and leftovers; returns their names.
 
     Foreign files stay: they are somebody's, and only their owner knows what for.
@@ -53,7 +38,7 @@ def drop(run: Location, report: Report) -> list[str]:
         for file in (path, record_path(path)) if path.suffix == ".tar" else (path,):
             if file.is_file():
                 file.unlink()
-                dropped.append(run_folder.relative(run, file))
+                dropped.append(folder.relative(run, file))
     return dropped
 
 
@@ -65,34 +50,18 @@ def repair(
     model: str | None = None,
 ) -> dict[str, Any]:
     """Verifies, drops, makes again, and returns the closing figures with what was dropped."""
-    if run_folder.read(run)["kind"] == run_folder.PACKED:
-        return _repair_packed(run)
-    options = stored_options(run, data=data, model=model)
-    prepare(options)  # what cannot be made again is not dropped
+    prepared = stored(run, data=data, model=model)
     with lock.hold(run) as token:
         report = verify(run, token=token)
-        dropped = drop(run, report)
-    figures = run_again(options, execution)
-    foreign = [problem.file for problem in report.problems if problem.kind == "foreign"]
-    return {**figures, "problems": len(report.problems), "dropped": dropped, "foreign": foreign}
-
-
-def _repair_packed(run: Location) -> dict[str, Any]:
-    from sia_gen.care import pack
-
-    options = pack.stored_options(run_folder.read(run), str(run))
-    pack.scan(options)
-    with lock.hold(run) as token:
-        report = verify(run, token=token)
-        dropped = drop(run, report)
-    figures = pack.pack(options)
+        dropped = _drop(run, report)
+    figures = run_again(prepared, execution)
     foreign = [problem.file for problem in report.problems if problem.kind == "foreign"]
     return {**figures, "problems": len(report.problems), "dropped": dropped, "foreign": foreign}
 
 
 def quarantined(run: Location) -> list[str]:
     """Returns the names of the shards that failed and were given up, and are still missing."""
-    missing = {spec.name for spec in remaining(specs(run_folder.read_recipe(run)), run)}
+    missing = {spec.name for spec in remaining(contents.planned(run), run)}
     return sorted(path.stem for path in (run / FAILED).glob("*.json") if path.stem in missing)
 
 
@@ -104,7 +73,7 @@ def retry(
     model: str | None = None,
 ) -> dict[str, Any]:
     """Makes the quarantined shards, and only them, and returns the closing figures."""
-    options = stored_options(run, data=data, model=model)
+    prepared = stored(run, data=data, model=model)
     names = quarantined(run)
-    figures = run_again(options, execution, only=frozenset(names))
+    figures = run_again(prepared, execution, only=frozenset(names))
     return {**figures, "retried": names}

@@ -9,11 +9,11 @@ from typing import Any
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import read_json
 from sia_gen.core.store.objects import Location, locate
-from sia_gen.generate.plan import remaining
-from sia_gen.runs import folder as run_folder
-from sia_gen.runs import lock
+from sia_gen.generate import contents
+from sia_gen.runs import folder, lock
 from sia_gen.runs.progress import NAME as PROGRESS
 from sia_gen.runs.progress import duration
+from sia_gen.runs.spec import remaining
 
 
 def _figures(run: Location) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def read(run: Location) -> dict[str, Any]:
 
     `state` is running, complete, failed (shards are in quarantine), or incomplete.
     """
-    planned = run_folder.planned(run)
+    planned = contents.planned(run)
     missing = remaining(planned, run)
     names = {spec.name for spec in missing}
     failed = sorted(path.stem for path in (run / "failed").glob("*.json") if path.stem in names)
@@ -116,7 +116,7 @@ def require_run(run: str) -> Location:
     place = locate(run)
     path = place.resolve() if isinstance(place, Path) else place
     try:
-        run_folder.read(path)
+        folder.read(path)
     except OSError as error:
         raise UserError(f"run folder {run} cannot be read: {error.strerror or error}") from error
     return path

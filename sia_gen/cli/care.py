@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from sia_gen.cli.run import as_json, execution_options, how
+from sia_gen.cli.run import execution_options, how
+from sia_gen.core.commands import json_option, print_json
 
 
 @click.command(
@@ -22,13 +21,16 @@ Example:
 """,
 )
 @click.argument("run")
-@as_json
+@json_option
 def status(run: str, as_json: bool) -> None:
     """Show how far the run folder RUN is, from its files alone."""
     from sia_gen.care import status as state
 
     found = state.read(state.require_run(run))
-    print(json.dumps(found, indent=2) if as_json else state.describe(found))
+    if as_json:
+        print_json(found)
+    else:
+        print(state.describe(found))
 
 
 @click.command(
@@ -41,31 +43,25 @@ Exit code 4 and one line for each problem when something is wrong.
 """,
 )
 @click.argument("run")
-@as_json
+@json_option
 def verify(run: str, as_json: bool) -> None:
     """Check sizes, checksums, counts, decoding, pixels and duplicates of the run folder RUN.
 
-    RUN may also be a folder of `sia-gen synthesize`; duplicates are then no fault.
+    RUN is a folder of `run`, `synthesize` or `pack`; of the latter two duplicates are no fault.
     """
     from sia_gen.care.status import require_run
+    from sia_gen.care.verify import verify as check
     from sia_gen.core.errors import VerificationError
-    from sia_gen.runs.verify import verify as check
 
     def on_shard(checked: int, total: int) -> None:
         end = "\n" if checked == total else ""
         sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
         sys.stderr.flush()
 
-    pairs = _folder_of_pairs(run)
-    if pairs is not None:
-        from sia_gen.pairs.care import verify as check_pairs
-
-        report = check_pairs(pairs, on_shard) if sys.stderr.isatty() else check_pairs(pairs)
-    else:
-        path = require_run(run)
-        report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    path = require_run(run)
+    report = check(path, on_shard) if sys.stderr.isatty() else check(path)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
         for problem in report.problems:
             print(f"{problem.kind}: {problem.file} {problem.detail}")
@@ -86,34 +82,14 @@ def _figures(
     model: str | None,
     values: dict[str, Any],
 ) -> dict[str, Any]:
-    """Mends a run and returns the closing figures; a signal ends the process with its code."""
+    """Mends a run and returns the closing figures."""
     from sia_gen.care.status import require_run
-    from sia_gen.generate.run import StoppedRunError
+    from sia_gen.generate import contents
+    from sia_gen.runs import folder
 
     path = require_run(run)
-    try:
-        return mending(path, execution_options(values), data=data, model=model)
-    except StoppedRunError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
-
-
-def _folder_of_pairs(run: str) -> Path | None:
-    """Returns the folder where it is one of `sia-gen synthesize`."""
-    from sia_gen.runs.folder import PAIRS
-
-    return Path(run).resolve() if (Path(run) / PAIRS).is_file() else None
-
-
-def _mend_pairs(run: Path, data: str | None, values: dict[str, Any]) -> dict[str, Any]:
-    from sia_gen.pairs.care import repair as mend
-    from sia_gen.pairs.make import StoppedSynthesisError
-
-    try:
-        return mend(run, data=data, workers=values.get("workers") or 1)
-    except StoppedSynthesisError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
+    heavy = contents.find(folder.read(path)["kind"]).HEAVY
+    return mending(path, execution_options(values, heavy=heavy), data=data, model=model)
 
 
 @click.command(
@@ -128,21 +104,17 @@ Example:
 @click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
 @click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
 @how
-@as_json
+@json_option
 def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Verify the run folder RUN, drop what is condemned, and make exactly that again.
 
-    RUN may also be a folder of `sia-gen synthesize`; of the options, --data and --workers count.
+    RUN is a folder of `run`, `synthesize` or `pack`.
     """
-    pairs = _folder_of_pairs(run)
-    if pairs is not None:
-        figures = _mend_pairs(pairs, data, values)
-    else:
-        from sia_gen.care.repair import repair as mend
+    from sia_gen.care.repair import repair as mend
 
-        figures = _figures(mend, run, data, model, values)
+    figures = _figures(mend, run, data, model, values)
     if values["as_json"]:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     print(
         f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
@@ -166,15 +138,19 @@ Exit code 3 when some fail again.
 @click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
 @click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
 @how
-@as_json
+@json_option
 def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
     """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
     from sia_gen.care.repair import retry as again
 
     figures = _figures(again, run, data, model, values)
     if values["as_json"]:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     missing = figures["shards_missing"]
-    rest = f"; {missing} shards are missing: `sia-gen run` makes them" if missing else ""
+    rest = (
+        f"; {missing} shards are missing: the command that began the run makes them"
+        if missing
+        else ""
+    )
     print(f"{run}: {len(figures['retried'])} failed shards tried again{rest}", file=sys.stderr)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
+
+from sia_gen.core.commands import json_option, print_json
 
 
 @click.command(
@@ -24,7 +25,8 @@ a range of 16-bit files that had to be guessed, counts other than the published 
 only a note (odd modes, empty masks, strays, few images) is handled.
 """,
 )
-@click.argument("data")
+@click.argument("data", required=False)
+@click.option("--data", "named", metavar="DATA", help="The same as the argument DATA.")
 @click.option(
     "--categories",
     default="*",
@@ -38,13 +40,22 @@ only a note (odd modes, empty masks, strays, few images) is handled.
     type=float,
     nargs=2,
     metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [measured]",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+@json_option
 def check(
-    data: str, categories: str, value_range: tuple[float, float] | None, as_json: bool
+    data: str | None,
+    named: str | None,
+    categories: str,
+    value_range: tuple[float, float] | None,
+    as_json: bool,
 ) -> None:
     """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
+    if data and named:
+        raise click.UsageError("DATA is given twice, once as --data")
+    data = data or named
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA'.")
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.data.inspection import inspect
     from sia_gen.core.data.problems import lines
@@ -59,7 +70,7 @@ def check(
 
     report = inspect(dataset, dataset.select(categories), on_image)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
         print(f"{report.dataset}: layout {report.layout}, {report.root}")
         for facts in report.about.values():

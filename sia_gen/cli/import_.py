@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.errors import UserError
 
 EPILOG = """\b
@@ -20,6 +19,8 @@ Examples:
 def _class_names(dataset: str, classes: str | None) -> tuple[str, ...]:
     if classes:
         return tuple(name.strip() for name in classes.split(","))
+    from sia_gen.core.data.manifest import read_manifest
+
     names = tuple(read_manifest(dataset))
     if not names:
         raise UserError(
@@ -34,8 +35,22 @@ def _class_names(dataset: str, classes: str | None) -> tuple[str, ...]:
 @click.option("--dataset", required=True, help="Name of the dataset the classes belong to.")
 @click.option("--classes", help="Category names by label; default: those of the manifest.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New model folder.")
-@click.option("--resolution", type=click.IntRange(8), default=256, show_default=True)
-@click.option("--head-channels", type=click.IntRange(1), default=64, show_default=True)
+@click.option(
+    "--resolution",
+    type=click.IntRange(8),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Side of the checkpoint's images in pixels.",
+)
+@click.option(
+    "--head-channels",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Channels of an attention head.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of a renewed embedding.")
 def import_checkpoint(
     file: Path,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from sia_gen import __version__
-from sia_gen.core.commands import LazyCommand, LazyGroup, call
-from sia_gen.core.errors import run_command
+from sia_gen.core.commands import SETTINGS, LazyCommand, LazyGroup, run_group
 
 COMMANDS = {
     "train": LazyCommand(
@@ -80,7 +79,7 @@ incomplete, 4 verification failed, 5 locked by another run, 6 training diverged,
     cls=LazyGroup,
     lazy=COMMANDS,
     epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=SETTINGS,
 )
 @click.version_option(__version__, prog_name="sia-gen")
 def group() -> None:
@@ -89,7 +88,7 @@ def group() -> None:
 
 def main() -> None:
     """Runs the command line."""
-    run_command(lambda: call(group, "sia-gen"))
+    run_group(group, "sia-gen")
 
 
 if __name__ == "__main__":

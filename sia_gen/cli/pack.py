@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 import click
 
-from sia_gen.cli.run import as_json
+from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 
 @click.command(
@@ -22,19 +22,15 @@ WebP files keep their bytes.
 """,
 )
 @click.argument("source", metavar="DIR")
-@click.option("--out", required=True, metavar="DIR", help="Run folder or s3://BUCKET/PREFIX.")
-@click.option(
-    "--dataset", default="", metavar="NAME", help="Name of the dataset.  [default: DIR's name]"
-)
-@click.option("--shard-size", type=int, default=1000, show_default=True, help="Images in a shard.")
-@as_json
+@click_options(PackOptions)
+@json_option
 def pack(as_json: bool, **values: Any) -> None:
     """Pack the images below DIR into shards with records, indices and a dataset card."""
-    from sia_gen.care.pack import PackOptions
-    from sia_gen.care.pack import pack as make
+    from sia_gen.generate.contents.packed import prepare
+    from sia_gen.generate.run import run as make
 
-    figures = make(PackOptions(**values), lambda text: print(text, file=sys.stderr, flush=True))
+    figures = make(prepare(PackOptions(**values)), ExecutionOptions(executor="local"))
     if as_json:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
     else:
         print(f"{figures['images']} images in {figures['out']}", file=sys.stderr)

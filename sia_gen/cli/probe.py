@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
+from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.options import check, option, taken
 from sia_gen.generate.options import PRECISIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """What is measured, and where."""
+
+    model: str = option(
+        "textures-64",
+        "Name of a shipped model, or a folder written by `sia-gen train`.",
+        metavar="MODEL",
+    )
+    largest: int = option(64, "Batch size to stop at.", low=1)
+    steps: int = option(20, "Sampling steps.", low=1)
+    threads: int = option(1, "CPU threads.", low=1)
+    precision: str = option("auto", "Precision of the network.", choices=PRECISIONS)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+
+    def __post_init__(self) -> None:
+        """Refuses values that nothing can be measured with."""
+        check(self)
 
 
 @click.command(
@@ -17,28 +40,9 @@ Example:
   sia-gen probe --model runs/model/model --largest 64
 """,
 )
-@click.option(
-    "--model",
-    default="textures-64",
-    show_default=True,
-    metavar="MODEL",
-    help="Name of a shipped model, or a folder written by `sia-gen train`.",
-)
-@click.option("--largest", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
-def probe(
-    model: str,
-    largest: int,
-    steps: int,
-    threads: int,
-    precision: str,
-    device: str,
-    as_json: bool,
-) -> None:
+@click_options(ProbeOptions)
+@json_option
+def probe(as_json: bool, **values: Any) -> None:
     """Measure images/s for batches of 1, 2, 4, ... and name the --batch-size to use.
 
     The batch size is part of a run's result and never chosen silently.
@@ -50,10 +54,16 @@ def probe(
     from sia_gen.diffusion.probe import best
     from sia_gen.diffusion.probe import probe as measure
 
-    torch.set_num_threads(threads)
-    generator = load_generator(find_model(model), device=device, precision=precision, steps=steps)
+    options = taken(ProbeOptions, values)
+    torch.set_num_threads(options.threads)
+    generator = load_generator(
+        find_model(options.model),
+        device=options.device,
+        precision=options.precision,
+        steps=options.steps,
+    )
     found = []
-    for one in measure(generator, largest):
+    for one in measure(generator, options.largest):
         found.append(one)
         peak = "" if one.peak is None else f"  {one.peak / 1e9:.2f} GB"
         click.echo(f"batch {one.batch:>4}  {one.rate:8.2f} images/s{peak}", err=as_json)
@@ -62,6 +72,6 @@ def probe(
         rows = [
             {"batch": p.batch, "images_per_second": p.rate, "peak_bytes": p.peak} for p in found
         ]
-        click.echo(json.dumps({"best": chosen.batch, "probes": rows}, indent=2))
+        print_json({"best": chosen.batch, "probes": rows})
     else:
         click.echo(f"--batch-size {chosen.batch}  ({generator.device}, {generator.precision})")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 import click
+
+from sia_gen.cli.run import execution_options, how
+from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.generate.options import SynthesisOptions
 
 
 @click.command(
@@ -18,76 +21,45 @@ Examples:
   sia-gen synthesize --method dtd --textures dtd/images --data mvtec-ad=DIR --out runs/dtd
   sia-gen synthesize --method sdas --shards runs/sia --data parts --out runs/blended
   sia-gen synthesize --method nsa --set clone=mixed --data parts --out runs/nsa
+  sia-gen synthesize --method nsa --data parts --out s3://bucket/nsa --executor ray --join
 
 \b
 A shard is a WebDataset tar: <key>.png, <key>.mask.png (0 or 255), <key>.json with the
 normal image, the seed and the method. Outside its mask an image equals its normal image,
-bit for bit. The same command again makes what is missing.
+bit for bit. The same command again makes what is missing; status, verify, repair and
+retry take the folder.
 """,
 )
-@click.option("--method", required=True, metavar="NAME", help="sdas, dtd, nsa, cutpaste or noise.")
-@click.option("--out", required=True, metavar="DIR", help="Folder; new, or to be resumed.")
-@click.option("--data", default="textures", show_default=True, metavar="DATA", help="Dataset.")
-@click.option(
-    "--categories",
-    default="all",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [measured]",
-)
-@click.option("--per-category", type=int, default=1000, show_default=True, help="Pairs for each.")
-@click.option("--resolution", type=int, default=256, show_default=True, help="Pixels a side.")
+@click_options(SynthesisOptions)
 @click.option("--textures", metavar="DIR", help="Textures for dtd: any folder of images.")
-@click.option("--shards", default="", metavar="RUN", help="Run of `sia-gen run`, for sdas.")
-@click.option(
-    "--foreground",
-    default="",
-    metavar="RULE",
-    help="whole, auto, a rule, or a folder of masks.  [default: the category's]",
-)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A method's option.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the run.")
-@click.option("--shard-size", type=int, default=500, show_default=True, help="Pairs in a shard.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
-@click.option("--with-normal", "normal", is_flag=True, help="Add <key>.normal.png to each pair.")
 @click.option("--dry-run", is_flag=True, help="Check everything, show what would be made, stop.")
-@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
+@how
+@json_option
 def synthesize(
-    textures: str | None,
-    settings: tuple[str, ...],
-    workers: int,
-    dry_run: bool,
-    as_json: bool,
-    **values: Any,
+    textures: str | None, settings: tuple[str, ...], dry_run: bool, as_json: bool, **values: Any
 ) -> None:
     """Write pairs of image and mask that one method makes out of normal images."""
-    from sia_gen.core.settings import parse_settings
-    from sia_gen.pairs.make import StoppedSynthesisError
-    from sia_gen.pairs.make import synthesize as make
-    from sia_gen.pairs.plan import SynthesisOptions, prepare
+    from sia_gen.core.options import parse_settings, taken
+    from sia_gen.generate import contents
+    from sia_gen.generate.run import run as make
 
     given = parse_settings(settings)
     if textures is not None:
         given["textures"] = textures
-    options = SynthesisOptions(**values, settings=tuple(given.items()))
+    # A method that is a kind of content by itself has a module of its own name there.
+    method = values["method"].replace("-", "_")
+    content = contents.load(method if method in contents.names() else "pairs")
+    options = taken(SynthesisOptions, {**values, "settings": tuple(given.items())})
+    execution = execution_options(values, heavy=content.HEAVY)
+    prepared = content.prepare(options)
     if dry_run:
-        print(json.dumps(prepare(options).document, indent=2))
+        print_json(prepared.document)
         return
-    try:
-        figures = make(options, workers, lambda text: print(text, file=sys.stderr, flush=True))
-    except StoppedSynthesisError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(128 + error.signal)
+    figures = make(prepared, execution)
+    pairs, made = figures["images"], figures["images_made_now"]
     if as_json:
-        print(json.dumps(figures, indent=2))
+        told = {"method": options.method, "pairs": pairs, "pairs_made_now": made}
+        print_json({**figures, **told})
     else:
-        made = f"{figures['pairs_made_now']} of {figures['pairs']} pairs made now"
-        print(f"{made}, in {figures['out']}", file=sys.stderr)
+        print(f"{made} of {pairs} pairs made now, in {figures['out']}", file=sys.stderr)

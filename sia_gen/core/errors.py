@@ -44,6 +44,26 @@ class DivergedError(UserError):
     exit_code = 6
 
 
+class StoppedError(UserError):
+    """A signal ended the work; what was published stays. The exit code names the signal."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class NonFiniteImagesError(UserError):
+    """A model made NaN or infinite values; no image can be made of them, so none is let through."""
+
+    def __init__(self, count: int, of: int) -> None:
+        super().__init__(f"{count} of {of} images of a batch are non-finite: the model is broken")
+        self.count, self.of = count, of
+
+    def __reduce__(self) -> tuple[type[NonFiniteImagesError], tuple[int, int]]:
+        """Lets the error travel between processes, which exceptions of two arguments cannot."""
+        return type(self), (self.count, self.of)
+
+
 def run_command(command: Callable[[], object]) -> None:
     """Runs a command line and turns user errors into one line on stderr and their exit code."""
     share_cores()

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sia_gen.core.data.dataset import MANIFESTS
+from sia_gen.core.data.manifest import MANIFESTS
 from sia_gen.core.errors import UserError, near_names
 
 MAX_BYTES = 1_000_000

@@ -6,21 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.pixels.images import Array8
-from sia_gen.diffusion import device as devices
+from sia_gen.compute import device as devices
+from sia_gen.core.errors import NonFiniteImagesError, UserError, near_names
+from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.diffusion.in_place import composed, sample_in_place
 from sia_gen.diffusion.lean import LeanUNet
 from sia_gen.diffusion.model_folder import ModelFacts, describe
-from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
+from sia_gen.diffusion.sampling import (
+    DenoiserFunction,
+    GradientFunction,
+    image_generators,
+    sample,
+    to_tensor,
+    to_uint8,
+)
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import fold, unfold
-from sia_gen.runs.shard_health import NonFiniteImagesError
 
 if TYPE_CHECKING:
     from sia_gen.diffusion.classifier import Guidance
 
+Seeds = Sequence[int] | Sequence[torch.Generator]
+Floats = npt.NDArray[np.float32]
 SAMPLERS = ("iddpm", "ddim")
 
 
@@ -45,12 +56,18 @@ def load_unet(model: Path) -> torch.nn.Module:
 
 
 class Generator:
-    """Makes images of a model's categories, each from its own seed and strength."""
+    """Makes images of a model's categories, each from its own seed and strength.
+
+    A seed is a number, or a generator on the CPU that is already seeded. The network, on its
+    device in float32, becomes the generator's own.
+    """
 
     def __init__(
         self,
         facts: ModelFacts,
         *,
+        unet: Any,
+        scheduler: SDASScheduler,
         device: torch.device,
         precision: str,
         steps: int,
@@ -61,10 +78,8 @@ class Generator:
     ) -> None:
         self.facts, self.device, self.precision, self.truncate = facts, device, precision, truncate
         self.guidance = guidance
-        scheduler = SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler")
         self.scheduler = SDASScheduler.from_config(scheduler.config, algorithm=sampler)
         self.scheduler.set_timesteps(steps)
-        unet: Any = load_unet(facts.folder).to(device).eval()
         if unet.config.num_class_embeds != len(facts.classes):
             raise UserError(
                 f"model {facts.folder}: its network has {unet.config.num_class_embeds} classes,"
@@ -101,36 +116,90 @@ class Generator:
         """The model's measured health; empty where it was never measured."""
         return self.facts.health
 
-    def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
+    def images(self, category: str, seeds: Seeds, strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
+        x_0 = sample(
+            self._denoiser(category),
+            self.scheduler,
+            (self.facts.channels, self.resolution, self.resolution),
+            image_generators(seeds),
+            strengths,
+            self.device,
+            self._gradient(category),
+        )
+        return to_uint8(_finite(x_0), truncate=self.truncate)
+
+    def in_place(
+        self,
+        category: str,
+        seeds: Seeds,
+        strengths: Sequence[float],
+        normals_BHWC: Array8,
+        masks_BHW: Mask,
+        depth: float,
+    ) -> Array8:
+        """Returns uint8 images (B, H, W, 3): anomalies grown inside normal ones, under masks.
+
+        Outside the mask an image is its normal one, bit for bit (see in_place.py).
+        """
+        masks = np.asarray(masks_BHW, dtype=np.float32)
+        self._require_images(normals_BHWC, masks)
+        mask = torch.from_numpy(masks)[:, None].to(self.device)
+        x_0 = sample_in_place(
+            self._denoiser(category),
+            self.scheduler,
+            to_tensor(normals_BHWC, self.facts.channels).to(self.device),
+            mask,
+            image_generators(seeds),
+            strengths,
+            depth,
+            self._gradient(category),
+        )
+        return composed(_finite(x_0), normals_BHWC, mask)
+
+    def _denoiser(self, category: str) -> DenoiserFunction:
         if category not in self.classes:
             raise UserError(
                 f"the model {self.facts.folder.name} does not know category {category!r}."
                 f"{near_names(category, list(self.classes))}"
             )
         label = torch.tensor([self.classes.index(category)], device=self.device)
-        patch, guidance = self.facts.patch, self.guidance
+        patch = self.facts.patch
 
         def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             return unfold(self.network(fold(x_t, patch), t[:1], label), patch).float()
 
-        def gradient(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            assert guidance is not None
-            return guidance.gradient(x_t, t, category)
+        return denoise
 
-        x_0 = sample(
-            denoise,
-            self.scheduler,
-            (self.facts.channels, self.resolution, self.resolution),
-            image_generators(seeds),
-            strengths,
-            self.device,
-            gradient if guidance is not None else None,
-        )
-        finite = torch.isfinite(x_0).flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            raise NonFiniteImagesError(int((~finite).sum()), len(seeds))
-        return to_uint8(x_0, truncate=self.truncate)
+    def _gradient(self, category: str) -> GradientFunction | None:
+        guidance = self.guidance
+        if guidance is None:
+            return None
+        return lambda x_t, t: guidance.gradient(x_t, t, category)
+
+    def _require_images(self, normals_BHWC: Array8, masks_BHW: Floats) -> None:
+        """Raises UserError where normal images or masks are not what the model was trained on."""
+        side, name = self.resolution, self.facts.folder.name
+        for what, array, dimensions in (("images", normals_BHWC, 4), ("masks", masks_BHW, 3)):
+            if array.ndim != dimensions or array.shape[1:3] != (side, side):
+                found = " x ".join(map(str, array.shape[1:3]))
+                raise UserError(
+                    f"in place: {what} of {found} pixels: the model {name} makes images of {side} x"
+                    f" {side}"
+                )
+        gray = (normals_BHWC == normals_BHWC[..., :1]).all()
+        if self.facts.channels == 1 and not gray:
+            raise UserError(
+                f"in place: the model {name} knows gray images only, these are in colour: train one"
+                " on this data"
+            )
+
+
+def _finite(x_0: torch.Tensor) -> torch.Tensor:
+    finite = torch.isfinite(x_0).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise NonFiniteImagesError(int((~finite).sum()), len(x_0))
+    return x_0
 
 
 def load_generator(
@@ -138,7 +207,7 @@ def load_generator(
     *,
     device: str = "auto",
     precision: str = "auto",
-    steps: int = 20,
+    steps: int = 0,
     sampler: str = "iddpm",
     truncate: bool = False,
     guidance: Path | None = None,
@@ -147,18 +216,15 @@ def load_generator(
 ) -> Generator:
     """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
 
-    `guidance` is a classifier folder, whose gradient steers every image to its category;
-    `compiled` costs minutes before the first image (see benchmarks/RESULTS.md).
+    `steps` 0 are the model's own, or 20. `guidance` is a classifier folder, whose gradient steers
+    every image to its category; `compiled` costs minutes before the first image (see
+    benchmarks/RESULTS.md).
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
     facts = describe(model)
-    if facts.sampling_steps not in {0, steps}:
-        raise UserError(
-            f"the model {model.name} was finished for {facts.sampling_steps} sampling steps, not"
-            f" {steps}: its variance would be wrong; leave --steps at {facts.sampling_steps}"
-        )
+    steps = facts.steps(steps)
     steered = None
     if guidance is not None:
         from sia_gen.diffusion.classifier import load_guidance
@@ -173,6 +239,8 @@ def load_generator(
         )
     return Generator(
         facts,
+        unet=load_unet(facts.folder).to(chosen).eval(),
+        scheduler=SDASScheduler.from_pretrained(str(facts.folder), subfolder="scheduler"),
         device=chosen,
         precision=devices.choose_precision(precision, chosen),
         steps=steps,

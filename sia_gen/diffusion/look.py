@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sia_gen.compute.device import autocast, choose_precision
 from sia_gen.core.pixels.images import Array8, encode_png, grid
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import write_bytes, write_json
 from sia_gen.diffusion import health
-from sia_gen.diffusion.device import autocast, choose_precision
+from sia_gen.diffusion.health_features import FALLBACK
 from sia_gen.diffusion.normals import NormalImages
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
@@ -32,7 +33,10 @@ class Look:
 
     def __init__(self, options: TrainOptions, normals: NormalImages, channels: int) -> None:
         self.options, self.normals, self.channels = options, normals, channels
-        self.scheduler = SDASScheduler(prediction_type=options.prediction)
+        self.yardstick: health.Yardstick | None = None
+        self.scheduler = SDASScheduler(
+            prediction_type=options.prediction, timestep_spacing=options.spacing
+        )
         self.scheduler.set_timesteps(options.sampling_steps)
 
     def __call__(self, step: int, denoiser: torch.nn.Module) -> dict[str, Any]:
@@ -44,7 +48,9 @@ class Look:
         }
         rows = [list(images[:COLUMNS]) for images in samples.values()]
         write_bytes(out / "samples" / f"step-{step:07}.png", encode_png(grid(rows), level=6))
-        found = health.measure(samples, self.normals.train(), self.normals.held_out)
+        if self.yardstick is None:
+            self.yardstick = health.Yardstick(self.normals.train(), self.normals.held_out)
+        found = self.yardstick.measure(samples)
         write_json(out / "samples" / f"step-{step:07}.json", {"step": step, **found})
         return found
 
@@ -79,6 +85,13 @@ def verdict(found: dict[str, Any]) -> str:
     name, figures = max(found["categories"].items(), key=lambda item: item[1]["relative"])
     return (
         f"{'passed' if found['passed'] else 'failed'}: relative KID {figures['relative']:.3f}"
-        f" (below 1 passes); worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
+        f" (below 1 passes) on features of {_known(found['features'])};"
+        f" worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
         f" {figures['kid_train']:.4g} of training images, both to held-out normal images"
     )
+
+
+def _known(features: str) -> str:
+    if features == FALLBACK:
+        return f"{features} (untrained: pip install 'sia-gen[weights]' for a check that sees more)"
+    return features

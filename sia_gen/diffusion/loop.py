@@ -106,7 +106,7 @@ class Loop:
         self.channels = channels
         self.scheduler = SDASScheduler()
         self.full = self.scheduler.full
-        self.sampling = respace(self.full, options.finish_steps)
+        self.sampling = respace(self.full, options.finish_steps, options.spacing)
         self.ema = EMAModel(network.parameters(), decay=options.ema, use_ema_warmup=False)
         optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         self.network = network

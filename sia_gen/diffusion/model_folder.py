@@ -44,6 +44,19 @@ class ModelFacts:
         passed = self.health.get("passed")
         return None if passed is None else bool(passed)
 
+    def steps(self, asked: int) -> int:
+        """Returns the sampling steps for a wish (0: the model's own, or 20); UserError otherwise.
+
+        A model that was finished for a number of steps has a variance for that number alone.
+        """
+        if asked and self.sampling_steps not in {0, asked}:
+            raise UserError(
+                f"the model {self.folder.name} was finished for {self.sampling_steps} sampling"
+                f" steps, not {asked}: its variance would be wrong; leave --steps at"
+                f" {self.sampling_steps}"
+            )
+        return asked or self.sampling_steps or 20
+
 
 def shipped_models() -> list[str]:
     """Returns the names of the models that come with the package."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sia_gen.core.errors import UserError
+from sia_gen.core.options import check, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,62 +19,69 @@ class TrainOptions:
     steps. The published training never does so (and takes 50,000 steps and more).
     """
 
-    data: str
-    categories: str
-    out: str
-    preset: str = "small-64"
-    prediction: str = "epsilon"
-    resolution: int = 64
-    steps: int = 10_000
-    batch_size: int = 16
-    accumulate: int = 1
-    learning_rate: float = 1e-4
-    warmup: int = 0
-    decay: bool = False
-    ema: float = 0.9999
-    finish_from: int = 0
-    finish_steps: int = 20
-    gradient_clip: float = 1.0
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    init: str = ""
-    channels: str = "auto"
-    gradient_checkpointing: bool = False
-    checkpoint_every: int = 500
-    keep: int = 2
-    sample_every: int = 1000
-    health_images: int = 60
-    save_precision: str = "fp32"
-    value_range: tuple[float, float] | None = None  # of files of more than 8 bits; None: measured
+    data: str = option(
+        help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).", metavar="DATA"
+    )
+    categories: str = option("all", "all, or names and globs, by commas.", metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
+    out: str = option(help="Folder of the run; the model comes to OUT/model.", metavar="DIR")
+    preset: str = option(
+        "small-64", "Network: adm-256, adm-128, small-128, small-64 or tiny-16.", metavar="NAME"
+    )
+    prediction: str = option(
+        "epsilon",
+        "What the network predicts: the noise, as published, or the velocity (small runs).",
+        choices=("epsilon", "v_prediction"),
+    )
+    resolution: int = option(64, "Side of the images in pixels.", low=1)
+    steps: int = option(10_000, "Optimiser steps.", low=1)
+    batch_size: int = option(16, "Images a step and process.", low=1)
+    accumulate: int = option(1, "Batches a step.", low=1)
+    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0)
+    warmup: int = option(0, "Steps of linear warm-up.", low=0)
+    decay: bool = option(False, "Cosine decay to a twentieth.", flag="--decay/--no-decay")
+    ema: float = option(0.9999, "Decay of the averaged weights.", low=0, below=1)
+    finish_from: int = option(
+        0, "Step from which only sampling's timesteps train; 0: never.", low=0
+    )
+    finish_steps: int = option(20, "Sampling steps to finish for.", low=1)
+    spacing: str = option(
+        "leading",
+        "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
+        choices=("leading", "quadratic"),
+    )
+    gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
+    seed: int = option(0, "Decides weights, batches and noise.", low=0)
+    precision: str = option(
+        "auto", "Precision of the matrix work.", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    init: str = option("", "A model folder to start from.", metavar="MODEL")
+    channels: str = option(
+        "auto", "Of the images; auto is 1 where every image is gray.", choices=("auto", "1", "3")
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "Compute activations twice, to keep fewer of them.",
+        flag="--gradient-checkpointing/--no-gradient-checkpointing",
+    )
+    checkpoint_every: int = option(500, "Steps between checkpoints.", low=1)
+    keep: int = option(2, "Checkpoints kept.", low=1)
+    sample_every: int = option(1000, "Steps between looks (sample grid, health); 0: none.", low=0)
+    health_images: int = option(60, "s = 0 samples a category for the health check.", low=0)
+    save_precision: str = option(
+        "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use, by their names."""
-        for name in (
-            "resolution",
-            "steps",
-            "batch_size",
-            "accumulate",
-            "checkpoint_every",
-            "keep",
-            "finish_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)}: expected at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"learning_rate {self.learning_rate}: expected a number above 0")
-        if not 0.0 <= self.ema < 1.0:
-            raise UserError(f"ema {self.ema}: expected 0 <= ema < 1")
-        for name, known in (
-            ("prediction", ("epsilon", "v_prediction")),
-            ("precision", ("auto", "fp32", "bf16", "fp16")),
-            ("save_precision", ("fp32", "fp16", "bf16")),
-            ("channels", ("auto", "1", "3")),
-        ):
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
-                )
+        check(self)
 
     @property
     def sampling_steps(self) -> int:
@@ -86,5 +92,8 @@ class TrainOptions:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
-        given = found.pop("value_range")
-        return found | ({"value_range": list(given)} if given else {})
+        if self.spacing == "leading":
+            del found["spacing"]  # runs that began before there was a choice go on
+        if self.value_range is None:
+            del found["value_range"]
+        return found

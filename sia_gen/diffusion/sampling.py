@@ -19,12 +19,47 @@ DenoiserFunction = Callable[[Tensor, Tensor], Tensor]
 GradientFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """Returns one CPU generator per image: start and step noise of an image are its own."""
-    return [torch.Generator().manual_seed(derive_seed(seed, "noise")) for seed in seeds]
+def image_generators(seeds: Sequence[int] | Sequence[torch.Generator]) -> list[torch.Generator]:
+    """Returns one CPU generator per image: start and step noise of an image are its own.
+
+    A generator that is given stays what it is.
+    """
+    return [
+        seed
+        if isinstance(seed, torch.Generator)
+        else torch.Generator().manual_seed(derive_seed(seed, "noise"))
+        for seed in seeds
+    ]
 
 
 @torch.no_grad()
+def reverse(
+    denoiser: DenoiserFunction,
+    scheduler: SDASScheduler,
+    x_t: Tensor,
+    generators: Sequence[torch.Generator],
+    strengths: Sequence[float],
+    gradient: GradientFunction | None = None,
+    *,
+    steps: int | None = None,
+    after: Callable[[Tensor, int], Tensor] | None = None,
+) -> Tensor:
+    """Returns x_0 (B, C, H, W), float32, from x_t through the chain's last `steps` (all: None).
+
+    `after(x, i)` may change what step i (0: the last one) has made.
+    """
+    strength = torch.tensor(list(strengths), dtype=torch.float32, device=x_t.device)
+    count = len(scheduler.timesteps) if steps is None else steps
+    for i in range(count - 1, -1, -1):
+        t = scheduler.timesteps[len(scheduler.timesteps) - 1 - i]
+        step = t.to(x_t.device).expand(len(generators))
+        prediction = denoiser(x_t, step)
+        guide = None if gradient is None else gradient(x_t, step)
+        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
+        x_t = x_t if after is None else after(x_t, i)
+    return x_t
+
+
 def sample(
     denoiser: DenoiserFunction,
     scheduler: SDASScheduler,
@@ -36,13 +71,7 @@ def sample(
 ) -> Tensor:
     """Returns images x_0 in [-1, 1], float32 (B, C, H, W), for one strength and generator each."""
     x_t = per_image_noise((len(generators), *shape), generators).to(device)
-    strength = torch.tensor(list(strengths), dtype=torch.float32, device=device)
-    for t in scheduler.timesteps:
-        step = t.to(device).expand(len(generators))
-        prediction = denoiser(x_t, step)
-        guide = None if gradient is None else gradient(x_t, step)
-        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
-    return x_t
+    return reverse(denoiser, scheduler, x_t, generators, strengths, gradient)
 
 
 def to_uint8(x_BCHW: Tensor, *, truncate: bool = False) -> Array8:

@@ -63,15 +63,30 @@ def linear(steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedul
     )
 
 
-def respace(full: Schedule, steps: int) -> Schedule:
-    """Returns the chain over `steps` evenly spaced timesteps 0, T/steps, ... of a full one.
+SPACINGS = ("leading", "quadratic")
 
+
+def _kept(total: int, steps: int, spacing: str) -> npt.NDArray[np.int64]:
+    if spacing == "leading":
+        return np.arange(steps) * (total // steps)
+    share = np.arange(steps) / (steps - 1) if steps > 1 else np.ones(1)
+    # Near the image the square grows by less than one timestep a step: there each one is kept.
+    return np.maximum(np.rint((total - 1) * share**2).astype(np.int64), np.arange(steps))
+
+
+def respace(full: Schedule, steps: int, spacing: str = "leading") -> Schedule:
+    """Returns the chain over `steps` timesteps of a full one of T.
+
+    `leading`, as published: 0, T/steps, 2 T/steps, ... `quadratic`: (T - 1) (i / (steps - 1))^2,
+    more steps at low noise (Song et al., DDIM, 2021, appendix D), the first of them pure noise.
     The kept cumulative products stay what they were; the betas follow from them (IDDPM).
     """
     total = len(full.timesteps)
     if not 1 <= steps <= total:
         raise UserError(f"sampling steps {steps}: expected 1 to {total}")
-    kept = np.arange(steps) * (total // steps)
+    if spacing not in SPACINGS:
+        raise UserError(f"spacing {spacing!r}: expected one of {', '.join(SPACINGS)}")
+    kept = _kept(total, steps, spacing)
     products = full.alphas_cumprod[kept]
     betas = 1.0 - products / np.append(1.0, products[:-1])
     return Schedule(timesteps=kept, betas=betas, alphas_cumprod=products)

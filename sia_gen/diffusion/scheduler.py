@@ -17,7 +17,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from sia_gen.core.errors import UserError
-from sia_gen.diffusion.schedule import Schedule, linear, respace
+from sia_gen.diffusion.schedule import SPACINGS, Schedule, linear, respace
 
 Tensor = torch.Tensor
 Perturbation = Literal["learned", "posterior", "beta"]
@@ -71,13 +71,17 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         fixed = {
             "beta_schedule": (beta_schedule, "linear"),
             "variance_type": (variance_type, "learned_range"),
-            "timestep_spacing": (timestep_spacing, "leading"),
         }
         for name, (value, supported) in fixed.items():
             if value != supported:
                 raise UserError(
                     f"SDASScheduler: {name}={value!r} is not supported, only {supported!r}"
                 )
+        if timestep_spacing not in SPACINGS:
+            raise UserError(
+                f"SDASScheduler: timestep_spacing {timestep_spacing!r} is not one of"
+                f" {', '.join(SPACINGS)}"
+            )
         if prediction_type not in {"epsilon", "v_prediction"}:
             message = (
                 f"SDASScheduler: prediction_type {prediction_type!r} is not epsilon or v_prediction"
@@ -96,7 +100,7 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str = "cpu") -> None:
         """Chooses the respaced chain; `timesteps` then runs from noise to image."""
-        self.chain: Schedule = respace(self.full, num_inference_steps)
+        self.chain: Schedule = respace(self.full, num_inference_steps, self.config.timestep_spacing)
         self.num_inference_steps = num_inference_steps
         self.timesteps = torch.from_numpy(self.chain.timesteps[::-1].copy()).to(device)
         self._index = {int(t): i for i, t in enumerate(self.chain.timesteps)}

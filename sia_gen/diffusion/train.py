@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
@@ -19,13 +20,13 @@ from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
-from sia_gen.diffusion.device import choose_device, choose_precision
 from sia_gen.diffusion.generator import load_generator, load_unet
 from sia_gen.diffusion.look import verdict
 from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
 from sia_gen.diffusion.options import TrainOptions
+from sia_gen.diffusion.quick import quicken
 from sia_gen.diffusion.scheduler import SDASScheduler
 
 
@@ -102,6 +103,8 @@ def train(options: TrainOptions) -> Path:
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
+    if device.type == "cpu" and precision != "fp32":
+        quicken(network)
     main = accelerator.is_main_process
     if main:
         needed = memory.estimate(network, patch, channels, options, precision)
@@ -147,7 +150,9 @@ def _publish(
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype[options.save_precision])
         network.save_pretrained(str(folder / "unet"))
-        SDASScheduler(prediction_type=options.prediction).save_pretrained(str(folder / "scheduler"))
+        SDASScheduler(
+            prediction_type=options.prediction, timestep_spacing=options.spacing
+        ).save_pretrained(str(folder / "scheduler"))
         facts: dict[str, Any] = {
             "schema": SCHEMA,
             "dataset": normals.dataset,

@@ -1,4 +1,4 @@
-"""The dataset card of a run: README.md, a contact sheet, the histogram of strengths, Croissant.
+"""The dataset card of a run: README.md, a contact sheet, pictures, Croissant.
 
 Written at the end of every run over the shards that are finished, with fixed indices, so that it is
 the same whoever made them.
@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass, field
 
-from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.pixels.images import Array8, decode, encode_png, resize_image
+from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.store.files import write_bytes, write_json
 from sia_gen.core.store.objects import Location, ObjectPath
-from sia_gen.generate.plan import Recipe
-from sia_gen.generate.preview import sheet
 from sia_gen.runs import croissant
 from sia_gen.runs.index import BINS, Finished
 
 COLUMNS = 8
 TILE = 96  # pixels, at most
 MAX_CATEGORIES = 48  # on the contact sheet
+SHEET = "![The first images of each category](card/contact-sheet.png)\n"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a kind of content says of a run: its short name, README.md, a sentence for search
+    engines, and pictures below card/ by their names."""
+
+    name: str
+    text: str
+    description: str
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 def _read(path: Location, offset: int, size: int) -> bytes:
@@ -82,7 +93,7 @@ def _size_category(images: int) -> str:
     return next((word for limit, word in SIZES if images < limit), "n>1M")
 
 
-def _head(title: str, images: int) -> str:
+def head(title: str, images: int) -> str:
     """Returns the YAML head that the Hugging Face Hub reads."""
     return f"""---
 pretty_name: {json.dumps(title)}
@@ -106,7 +117,7 @@ configs:
 """
 
 
-def _tail(finished: Finished) -> str:
+def tail(finished: Finished) -> str:
     """Returns how the shards are laid out and read."""
     first = finished.shards[0]["file"] if finished.shards else "shards/..."
     return f"""
@@ -121,83 +132,25 @@ def _tail(finished: Finished) -> str:
 """
 
 
-def _table(finished: Finished) -> str:
+def table(finished: Finished) -> str:
+    """Returns the categories and their numbers of images as a Markdown table."""
     rows = "\n".join(f"| {key} | {count} |" for key, count in sorted(finished.images.items()))
     return f"| category | images |\n|---|---|\n{rows}\n"
 
 
-def text(recipe: Recipe, finished: Finished) -> str:
-    """Returns the card's Markdown."""
-    encoding = find_encoding(recipe.format)
-    images = finished.images.total()
-    here, planned = len(finished.shards), finished.planned
-    state = "" if finished.complete else f" **Incomplete:** {here} of {planned} shards are here."
-    loss = "lossless" if encoding.lossless else "lossy; its artefacts are part of the images"
-    sheet_line = "![The first images of each category](card/contact-sheet.png)\n"
-    return f"""{_head(f"Synthetic anomalies for {recipe.dataset}", images)}
-{images} images of {len(recipe.categories)} categories, {recipe.resolution} x {recipe.resolution}
-pixels, made by `sia-gen` from normal images only (strength-controllable diffusion anomaly
-synthesis, RealNet, CVPR 2024).{state}
-
-{sheet_line if finished.first else ""}
-{_table(finished)}
-Strength {recipe.s_low:g} to {recipe.s_high:g}, uniform, drawn for each image from its own seed:
-
-![Histogram of strengths](card/strengths.svg)
-
-- Sampler {recipe.sampler}, {recipe.steps} steps, run seed {recipe.seed}, precision
-  {recipe.precision}; model `{recipe.checkpoint_sha256}`.
-- Encoding {recipe.format} ({loss}).
-- Whole images, not masks: blend them into normal images through a mask (RealNet, Eq. 3).
-- These images inherit the licence of the normal images that the model was trained on.
-{_tail(finished).lstrip()}"""
-
-
-def text_packed(dataset: str, source: str, finished: Finished) -> str:
-    """Returns the card of packed images."""
-    images = finished.images.total()
-    return f"""{_head(f"{dataset}, packed", images)}
-{images} images of {len(finished.images)} categories, packed from the folder `{source}` by `sia-gen
-pack`. The images keep the licence they came with.
-
-![The first images of each category](card/contact-sheet.png)
-
-{_table(finished)}{_tail(finished)}"""
-
-
-def _write_common(
-    run: Location, finished: Finished, card: str, name: str, description: str, started: str
-) -> None:
+def write(run: Location, card: Card, finished: Finished, started: str) -> None:
+    """Writes README.md, the pictures below card/, and croissant.json."""
+    for name, content in card.pictures.items():
+        write_bytes(run / "card" / name, content)
     picture = contact_sheet(run, finished)
     if picture is not None:
         write_bytes(run / "card" / "contact-sheet.png", picture)
-    write_bytes(run / "README.md", card.encode())
+    write_bytes(run / "README.md", card.text.encode())
     metadata = croissant.describe(
-        name=name,
-        description=description,
+        name=card.name,
+        description=card.description,
         shards=finished.shards,
         published=started[:10],
         license_url="https://spdx.org/licenses/LicenseRef-same-as-the-normal-images",
     )
     write_json(run / "croissant.json", metadata)
-
-
-def write(run: Location, recipe: Recipe, finished: Finished, started: str) -> None:
-    """Writes the card of a run and its pictures, and croissant.json."""
-    drawing = histogram(finished, recipe.s_low, recipe.s_high)
-    write_bytes(run / "card" / "strengths.svg", drawing.encode())
-    description = (
-        f"{finished.images.total()} synthetic anomalies of strength {recipe.s_low:g} to"
-        f" {recipe.s_high:g} for {recipe.dataset}, made by diffusion from normal images only."
-    )
-    name = f"sia-{recipe.dataset}"
-    _write_common(run, finished, text(recipe, finished), name, description, started)
-
-
-def write_packed(
-    run: Location, dataset: str, source: str, finished: Finished, started: str
-) -> None:
-    """Writes the card of packed images, and croissant.json."""
-    description = f"{finished.images.total()} images, packed from the folder {source}."
-    card = text_packed(dataset, source, finished)
-    _write_common(run, finished, card, dataset, description, started)

@@ -12,9 +12,10 @@ from sia_gen.core.data.dataset import Category
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.shards import read_record
-from sia_gen.generate import levels as normals
-from sia_gen.generate import model as source
-from sia_gen.generate.plan import Recipe, ShardSpec
+from sia_gen.generate import levels
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.contents.images import KIND, ImageMaker, PreparedImages
+from sia_gen.generate.recipe import ImageShard, Recipe
 
 RECORDS = 20  # finished shards that are looked at, at most
 WARM_UP_BATCHES = 2  # the first pays for starting up, the second is timed
@@ -24,13 +25,13 @@ WARM_UP_BATCHES = 2  # the first pays for starting up, the second is timed
 class Estimate:
     """What one image weighs, how many a worker makes in a second, what a worker needs."""
 
-    weight: normals.Weight
+    weight: levels.Weight
     rate: float | None  # images a second and worker
     rate_measured_on: str | None
     memory: dict[str, int] | None  # bytes: {"host", "gpu"}
 
 
-def from_records(run: Location, done: Sequence[ShardSpec]) -> Estimate | None:
+def from_records(run: Location, done: Sequence[ImageShard]) -> Estimate | None:
     """Returns what the finished shards of a run say; None where there are none."""
     found = [read_record(run / spec.file) for spec in done[-RECORDS:]]
     records = [record for record in found if record is not None and record.get("images")]
@@ -46,7 +47,7 @@ def from_records(run: Location, done: Sequence[ShardSpec]) -> Estimate | None:
     highest = {name: max(peak[name] for peak in known) for name in ("host", "gpu")}
     on = f"{len(records)} finished shards"
     return Estimate(
-        weight=normals.Weight(
+        weight=levels.Weight(
             bytes=sum(record["bytes"] for record in records) / images, measured_on=on
         ),
         rate=images / seconds if seconds > 0 else None,
@@ -58,27 +59,19 @@ def from_records(run: Location, done: Sequence[ShardSpec]) -> Estimate | None:
 def from_normals(recipe: Recipe, categories: Sequence[Category]) -> Estimate:
     """Returns what can be known without loading the model: the size of an image."""
     encoding = find_encoding(recipe.format)
-    weight = normals.weigh_normals(categories, recipe.resolution, encoding)
+    weight = levels.weigh_normals(categories, recipe.resolution, encoding)
     return Estimate(weight=weight, rate=None, rate_measured_on=None, memory=None)
 
 
-def from_warm_up(
-    recipe: Recipe, spec: ShardSpec, model: str, device: str, guidance: str = ""
-) -> Estimate:
+def from_warm_up(prepared: PreparedImages, device: str) -> Estimate:
     """Loads the model here, makes two batches, and returns what the second took."""
-    encoding = find_encoding(recipe.format)
-    generator = source.load(
-        model,
-        device=device,
-        precision=recipe.precision,
-        steps=recipe.steps,
-        sampler=recipe.sampler,
-        threads=recipe.threads,
-        truncate=encoding.name == "realnet",
-        guidance=guidance,
-        guidance_scale=recipe.guidance_scale,
-        compiled=recipe.compile,
+    recipe, spec = prepared.images, prepared.planned[0]
+    maker = ImageMaker(
+        WorkerConfig(kind=KIND, run=str(prepared.out), given=prepared.given, device=device)
     )
+    maker.prepare(spec)
+    generator = maker.generator
+    assert generator is not None
     seeds = [spec.image_seed(index) for index in range(recipe.batch_size)]
     strengths = [spec.strength(seed) for seed in seeds]
     for _ in range(WARM_UP_BATCHES):
@@ -87,14 +80,16 @@ def from_warm_up(
         seconds = time.perf_counter() - start
     on = f"a warm-up of {len(seeds)} images on {generator.device}"
     return Estimate(
-        weight=normals.weigh(list(images), encoding, on),
+        weight=levels.weigh(list(images), find_encoding(recipe.format), on),
         rate=len(seeds) / seconds,
         rate_measured_on=on,
         memory=memory.peak(),
     )
 
 
-def to_json(estimate: Estimate, *, images: int, workers: int, rate: float | None) -> dict[str, Any]:
+def _to_json(
+    estimate: Estimate, *, images: int, workers: int, rate: float | None
+) -> dict[str, Any]:
     """Returns the estimates for so many images; `rate` (images a second, all) beats a measured."""
     total = rate if rate is not None else estimate.rate and estimate.rate * workers
     on = "--rate" if rate is not None else estimate.rate_measured_on
@@ -107,4 +102,39 @@ def to_json(estimate: Estimate, *, images: int, workers: int, rate: float | None
         "rate_measured_on": on,
         "seconds_estimated": round(images / total, 1) if total else None,
         "memory_per_worker": estimate.memory,
+    }
+
+
+def describe_plan(
+    prepared: PreparedImages,
+    *,
+    rate: float | None = None,
+    workers: int = 1,
+    warm_up: bool = False,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Returns the plan's figures as a JSON object; `rate` in images a second gives the time.
+
+    Sizes come from finished shards, else from a warm-up, else from the normal images; times and
+    memory from the first two alone.
+    """
+    recipe = prepared.images
+    missing = sum(spec.count for spec in prepared.missing)
+    if warm_up:
+        found = from_warm_up(prepared, device)
+    else:
+        gone = set(prepared.missing)
+        done = [spec for spec in prepared.planned if spec not in gone]
+        found = from_records(prepared.out, done) or from_normals(recipe, prepared.categories)
+    return {
+        "out": str(prepared.out),
+        "recipe": prepared.recipe,
+        "model": prepared.facts["model"],
+        "resumes": prepared.exists,
+        "images": recipe.images,
+        "images_to_do": missing,
+        "shards": len(prepared.planned),
+        "shards_to_do": len(prepared.missing),
+        "bytes_to_do_at_most": missing * (3 * recipe.resolution**2 + 3072),
+        **_to_json(found, images=missing, workers=workers, rate=rate),
     }

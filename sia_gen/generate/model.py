@@ -1,7 +1,13 @@
-"""Where images come from: a trained model by name or folder, or a fake for tests."""
+"""Where images come from: a trained model by name, folder or address.
+
+Tests and benchmarks of the machinery bring a model of their own: `testing:...` is one of the module
+that the environment variable SIA_GEN_TESTING names (benchmarks/fake_model.py).
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +24,8 @@ from sia_gen.core.store.objects import locate as locate_address
 if TYPE_CHECKING:
     from sia_gen.diffusion.guidance_folder import ClassifierFacts
 
-FAKE = "testing:"  # `--model testing:NAME`, see fake_model.py; absent from every help text
+FAKE = "testing:"
+TESTING = "SIA_GEN_TESTING"  # an importable module with `parse` and `load`
 
 
 class ModelFacts(Protocol):
@@ -60,6 +67,14 @@ class Generator(ModelFacts, Protocol):
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
 
 
+def _fake(model: str) -> Any:
+    """Returns the module that makes a `testing:` model; UserError where none is named."""
+    name = os.environ.get(TESTING)
+    if not name:
+        raise UserError(f"model {model!r} is for tests: {TESTING} names no module that has it")
+    return importlib.import_module(name)
+
+
 def locate(model: str) -> str:
     """Returns a model's absolute folder, valid in any process; UserError where there is none."""
     if model.startswith(FAKE):
@@ -74,9 +89,8 @@ def locate(model: str) -> str:
 def describe(model: str) -> ModelFacts:
     """Returns a located model's facts, without torch."""
     if model.startswith(FAKE):
-        from sia_gen.generate import fake_model as testing
-
-        return testing.parse(model)
+        facts: ModelFacts = _fake(model).parse(model)
+        return facts
     from sia_gen.diffusion.model_folder import describe as describe_folder
 
     return describe_folder(local_folder(locate_address(model)))
@@ -123,9 +137,8 @@ def load(
     `truncate` cuts pixel values off instead of rounding them, as RealNet's authors do.
     """
     if model.startswith(FAKE):
-        from sia_gen.generate import fake_model as testing
-
-        return testing.load(model)
+        generator: Generator = _fake(model).load(model)
+        return generator
     import torch
 
     from sia_gen.diffusion.generator import load_generator
@@ -148,9 +161,7 @@ def load(
 def resembles_normals(model: str) -> bool:
     """Returns whether a located model's images can be compared with the normal images."""
     if model.startswith(FAKE):
-        from sia_gen.generate import fake_model as testing
-
-        return bool(testing.parse(model).judged)
+        return bool(_fake(model).parse(model).judged)
     return True
 
 

@@ -16,6 +16,7 @@ from sia_gen.core.store.shards import ShardReader
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
 VERSION = 1  # raise it when the same options and generator would give other pairs
+SHARDS = True  # takes images from shards
 
 
 @dataclass(frozen=True, kw_only=True)

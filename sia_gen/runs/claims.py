@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sia_gen.core.store.files import create_bytes
 from sia_gen.core.store.objects import Location
-from sia_gen.generate.plan import ShardSpec
 from sia_gen.runs import lock
+from sia_gen.runs.spec import Shard
 
 FOLDER = "claims"
 LOOK = 1.0  # seconds for which a look at who is alive is good
@@ -29,7 +29,7 @@ class Claims:
         self._living: set[str] = set()
         self._looked = float("-inf")
 
-    def take(self, spec: ShardSpec) -> bool:
+    def take(self, spec: Shard) -> bool:
         """Claims a shard; False where another living driver has it."""
         path = self._path(spec)
         if path in self._held:
@@ -47,7 +47,7 @@ class Claims:
                 path.unlink(missing_ok=True)
         return False
 
-    def release(self, spec: ShardSpec) -> None:
+    def release(self, spec: Shard) -> None:
         """Gives a claim back."""
         path = self._path(spec)
         if path in self._held:
@@ -62,7 +62,7 @@ class Claims:
                 path.unlink(missing_ok=True)
         self._held.clear()
 
-    def _path(self, spec: ShardSpec) -> Location:
+    def _path(self, spec: Shard) -> Location:
         return self._folder / f"{spec.dataset}--{spec.name}.json"
 
     def _live(self, path: Location) -> bool:

@@ -1,6 +1,6 @@
 """A run folder: what may become one, run.json inside it, and leftovers of killed processes.
 
-run.json       what is made (recipe), from which model, with which versions; written once
+run.json       what is made (kind, recipe), from what, with which versions; written once
 lock.json      who is at work here
 drivers/       who joined them
 claims/        which driver makes which shard
@@ -14,32 +14,34 @@ README.md, croissant.json, card/     what people and other programs are told of 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
 from sia_gen.core.store.objects import Location, ObjectPath, locate
-from sia_gen.generate.plan import Recipe, difference, specs
 from sia_gen.runs import claims, lock
-from sia_gen.runs.spec import Spec
+from sia_gen.runs.spec import SHOWN, difference
 
 NAME = "run.json"
-PAIRS = "synthesis.json"  # of a folder of pairs, which is no run
-KIND = "sia-gen run"
-PACKED = "sia-gen pack"
+FORMER = "synthesis.json"  # what `sia-gen synthesize` wrote before it had run.json
+KINDS = "sia-gen "  # what every kind of content begins with
 SCHEMA = 1
 
 
-def _is_empty(path: Location) -> bool:
-    """Whether a folder holds nothing but what a start leaves that was killed at once."""
-    return all(
-        entry.name in {lock.NAME, lock.DRIVERS, claims.FOLDER}
-        or entry.name.startswith(TEMPORARY_PREFIX)
-        for entry in path.iterdir()
-    )
+def document_path(run: Location) -> Location:
+    """Returns where a run folder says what it is: run.json, or its former name."""
+    former = run / FORMER
+    return former if not (run / NAME).is_file() and former.is_file() else run / NAME
+
+
+def _foreign(path: Location) -> str:
+    """Returns the name of something that no run left here, or "": a killed start leaves little."""
+    if document_path(path).is_file():
+        return ""
+    ours = {lock.NAME, lock.DRIVERS, claims.FOLDER}
+    names = sorted(entry.name for entry in path.iterdir())
+    return next((n for n in names if n not in ours and not n.startswith(TEMPORARY_PREFIX)), "")
 
 
 def _check_address(place: ObjectPath) -> ObjectPath:
@@ -47,8 +49,9 @@ def _check_address(place: ObjectPath) -> ObjectPath:
     try:
         if place.is_file():
             raise UserError(f"output {place} is an object: give a prefix")
-        if not (place / NAME).is_file() and not _is_empty(place):
-            raise UserError(f"output {place} holds other objects and no {NAME}: give a new prefix")
+        if foreign := _foreign(place):
+            message = f"output {place} holds other objects ({foreign}) and no {NAME}"
+            raise UserError(f"{message}: give a new prefix")
     except OSError as error:
         raise UserError(f"output {place} cannot be used: {error}") from error
     return place
@@ -63,11 +66,9 @@ def check_output(out: str) -> Location:
         path = place.resolve()
         if path.exists() and not path.is_dir():
             raise UserError(f"output {out} is a file: give a folder")
-        if path.is_dir() and not (path / NAME).is_file() and not _is_empty(path):
-            message = (
-                f"output {out} is a folder with other content and no {NAME}: give a new folder"
-            )
-            raise UserError(message)
+        if path.is_dir() and (foreign := _foreign(path)):
+            message = f"output {out} is a folder with other content ({foreign}) and no {NAME}"
+            raise UserError(f"{message}: give a new folder")
         nearest = path
         while not nearest.exists():
             nearest = nearest.parent
@@ -97,38 +98,24 @@ def read(run: Location) -> dict[str, Any]:
     """Returns a run's run.json; UserError where the folder is no run of this program."""
     if not run.is_dir():
         raise UserError(f"run folder {run} does not exist")
-    if not (run / NAME).is_file():
-        if (run / PAIRS).is_file():
-            raise UserError(
-                f"{run} holds pairs of `sia-gen synthesize`, not a run: verify and repair read it,"
-                " and the same `synthesize` command makes what is missing"
-            )
+    path = document_path(run)
+    if not path.is_file():
         raise UserError(f"{run} is no run folder: it has no {NAME}; `sia-gen run` makes one")
-    content = read_json(run / NAME)
-    if not isinstance(content, dict) or content.get("kind") not in {KIND, PACKED}:
-        raise UserError(f"{run / NAME} is not of a generation run")
+    content = read_json(path)
+    if not isinstance(content, dict) or not str(content.get("kind")).startswith(KINDS):
+        raise UserError(f"{path} is not of a generation run")
     if content.get("schema") != SCHEMA:
         found = content.get("schema")
-        raise UserError(f"{run / NAME}: schema {found!r}, this version reads {SCHEMA}")
+        raise UserError(f"{path}: schema {found!r}, this version reads {SCHEMA}")
     return content
 
 
-def read_recipe(run: Location) -> Recipe:
-    """Returns what a run makes; UserError for a packed folder, which makes nothing."""
-    content = read(run)
-    if content["kind"] == PACKED:
-        raise UserError(f"{run} holds packed images, not a run")
-    return Recipe.from_json(content.get("recipe", {}))
-
-
-def planned(run: Location) -> Sequence[Spec]:
-    """Returns all shards that a run folder is to hold."""
-    content = read(run)
-    if content["kind"] == PACKED:
-        from sia_gen.care import pack
-
-        return pack.planned(content)
-    return specs(Recipe.from_json(content.get("recipe", {})))
+def recipe_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a run.json says is made; packed folders once had their shards beside it."""
+    recipe = content.get("recipe", {"shards": content.get("shards")})
+    if not isinstance(recipe, dict):
+        raise UserError(f"{NAME}: its recipe is not readable: expected a JSON object")
+    return recipe
 
 
 def relative(run: Location, path: Location) -> str:
@@ -136,40 +123,38 @@ def relative(run: Location, path: Location) -> str:
     return str(path)[len(str(run)) :].lstrip("/")
 
 
-def require_same(run: Location, recipe: Recipe) -> bool:
-    """Returns whether the folder already is a run; UserError with a diff if it is another one."""
-    if not (run / NAME).is_file():
+def require_same(run: Location, kind: str, recipe: dict[str, Any], *, alone: bool = True) -> bool:
+    """Returns whether the folder already is a run; UserError with a diff if it is another one.
+
+    A run that has made nothing yet binds nobody, unless other drivers may be at work on it.
+    """
+    if not document_path(run).is_file():
         return False
-    lines = difference(read(run).get("recipe", {}), recipe.to_json())
+    content = read(run)
+    if content["kind"] != kind:
+        raise UserError(f"{run} is of `{content['kind']}`, not of `{kind}`: give another --out")
+    lines = difference(recipe_of(content), recipe)
+    if lines and alone and not any((run / "shards").rglob("*.json")):
+        return False
     if lines:
+        more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        changed = [line for line in lines if ".normal_images_sha256" in line.partition(":")[0]]
+        if len(changed) == len(lines):
+            raise UserError(
+                f"the normal images were changed since {run} was begun ({'; '.join(lines[:SHOWN])}"
+                f"{more}): put them back, or give another --out"
+            )
         message = (
-            f"{run} belongs to a run with other options: {'; '.join(lines)}. Give another --out, or"
-            " the same options to resume"
+            f"{run} belongs to a run with other options or other files:"
+            f" {'; '.join(lines[:SHOWN])}{more}. Give another --out, or the same options to resume"
         )
         raise UserError(message)
     return True
 
 
-def start_pack(run: Location, content: dict[str, Any]) -> str:
-    """Publishes the run.json of a packed folder and returns when that was first done."""
-    if (run / NAME).is_file():
-        old = read(run)
-        if old["kind"] != PACKED or old.get("shards") != content["shards"]:
-            message = (
-                f"{run} was made from other files or options: give another --out, or the same"
-                " folder to resume"
-            )
-            raise UserError(message)
-        return str(old.get("started", ""))
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(run / NAME, {**content, "started": started})
-    return started
-
-
-def write(run: Location, recipe: Recipe, **facts: Any) -> None:
-    """Publishes run.json."""
-    content = {"schema": SCHEMA, "kind": KIND, "recipe": recipe.to_json(), **facts}
-    write_json(run / NAME, content)
+def document(kind: str, recipe: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    """Returns the content of run.json."""
+    return {"schema": SCHEMA, "kind": kind, "recipe": recipe, **facts}
 
 
 def strays(run: Location) -> list[Location]:

@@ -14,7 +14,7 @@ from typing import Any
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.shards import read_record
-from sia_gen.runs.spec import Spec
+from sia_gen.runs.spec import Shard
 
 BINS = 20  # of the histogram of strengths
 
@@ -40,7 +40,7 @@ class Finished:
         """The size of all shards."""
         return sum(int(shard["bytes"]) for shard in self.shards)
 
-    def add(self, spec: Spec, record: dict[str, Any]) -> None:
+    def add(self, spec: Shard, record: dict[str, Any]) -> None:
         """Counts a finished shard."""
         self.shards.append(
             {
@@ -78,7 +78,7 @@ def strength_bin(strength: float, low: float, high: float) -> int:
     return min(BINS - 1, max(0, int((strength - low) / (high - low) * BINS)))
 
 
-def gather(run: Location, planned: Sequence[Spec]) -> Finished:
+def gather(run: Location, planned: Sequence[Shard]) -> Finished:
     """Reads the records of a run's finished shards, one after another."""
     finished = Finished(planned=len(planned))
     for spec in planned:

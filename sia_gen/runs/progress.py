@@ -1,4 +1,4 @@
-"""Progress of a run: one moving line on a terminal, one line a shard elsewhere, and a file.
+"""Progress of a run: a bar on a terminal, one line a shard elsewhere, and a file.
 
 progress.json lets `sia-gen status` tell the rate and the time left without asking the run.
 """
@@ -8,17 +8,18 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from tqdm import tqdm
 
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location
-from sia_gen.generate.executors.contract import Event
+from sia_gen.runs.events import Event
 from sia_gen.runs.lock import DRIVERS
 
 NAME = "progress.json"
 FILE_EVERY = 5.0  # seconds
 FILE_EVERY_IN_STORES = 20.0  # every write is a paid request
-LINE_EVERY = 0.25
 
 
 def duration(seconds: float) -> str:
@@ -26,6 +27,16 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def readable_size(size: int) -> str:
+    """Returns a number of bytes as text, such as 12.3 MiB."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
 
 
 class Progress:
@@ -52,10 +63,13 @@ class Progress:
         self._workers = "starting"
         self._started = time.monotonic()
         self._working: float | None = None
-        self._last_line = self._last_file = 0.0
-        self._stream: TextIO = sys.stderr
-        self._terminal = self._stream.isatty()
-        self._width = 0
+        self._last_file = 0.0
+        self._terminal = sys.stderr.isatty()
+        # Its own rate would count what others and earlier runs have made.
+        style = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}"
+        self._bar = tqdm(
+            total=images, initial=done, disable=not self._terminal, bar_format=style, leave=False
+        )
 
     def __call__(self, event: Event) -> None:
         """Shows one event."""
@@ -75,12 +89,16 @@ class Progress:
             self._say(f"{event.shard}: FAILED after {event.attempt} attempts: {event.message}")
         else:
             self._say(event.message)
-        self._line()
+        if self._terminal:
+            self._bar.n = min(self._images, self._done + self._unfinished)
+            shards = f"{self._done_shards}/{self._shards} shards"
+            self._bar.set_postfix_str(", ".join([*self._figures(), shards]), refresh=False)
+            self._bar.update(0)
         self._file()
 
     def close(self) -> None:
-        """Ends the moving line and leaves the last figures in the file."""
-        self._clear()
+        """Ends the bar and leaves the last figures in the file."""
+        self._bar.close()
         self._unfinished = 0
         self._file(force=True)
 
@@ -107,45 +125,28 @@ class Progress:
             return
         self._unfinished = max(0, self._unfinished - event.images)
         self._made += event.images
-        if self._terminal:
+        if self._terminal and not event.message:
             return
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        remark = f", {event.message}" if event.message else ""
+        now = min(self._images, self._done + self._unfinished)
+        share = f"{100 * now / self._images:.0f}%, {now}/{self._images} images"
         self._say(
             f"[{self._done_shards}/{self._shards}] {event.shard}: {event.images} images in"
-            f" {event.seconds:.1f} s{again}; {self._figures()}"
+            f" {event.seconds:.1f} s{again}{remark}; {', '.join([share, *self._figures()])}"
         )
 
-    def _figures(self) -> str:
-        now = min(self._images, self._done + self._unfinished)
+    def _figures(self) -> list[str]:
         left = self.left
-        parts = [f"{100 * now / self._images:.0f}%", f"{now}/{self._images} images"]
-        if self.rate:
-            parts.append(f"{self.rate:.3g} images/s")
+        parts = [f"{self.rate:.3g} images/s"] if self.rate else []
         if left is not None:
             parts.append(f"{duration(left)} left")
         if self._failed:
             parts.append(f"{self._failed} shards failed")
-        return ", ".join(parts)
-
-    def _clear(self) -> None:
-        if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._width = 0
+        return parts
 
     def _say(self, text: str) -> None:
-        self._clear()
-        self._stream.write(text + "\n")
-        self._stream.flush()
-
-    def _line(self) -> None:
-        now = time.monotonic()
-        if not self._terminal or now - self._last_line < LINE_EVERY:
-            return
-        self._last_line = now
-        text = f"{self._figures()}, {self._done_shards}/{self._shards} shards"
-        self._stream.write("\r" + text.ljust(self._width))
-        self._stream.flush()
-        self._width = len(text)
+        self._bar.write(text, file=sys.stderr)
 
     def _file(self, *, force: bool = False) -> None:
         now = time.monotonic()

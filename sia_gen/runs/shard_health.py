@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 
 # Shares of a shard's images. A diffusion model with distinct seeds makes neither flat images nor
@@ -24,18 +23,6 @@ MAX_SHIFT = 40.0
 
 class UnhealthyShardError(RuntimeError):
     """A shard holds too many broken images to be published."""
-
-
-class NonFiniteImagesError(UserError):
-    """A model made NaN or infinite values; no image can be made of them, so none is let through."""
-
-    def __init__(self, count: int, of: int) -> None:
-        super().__init__(f"{count} of {of} images of a batch are non-finite: the model is broken")
-        self.count, self.of = count, of
-
-    def __reduce__(self) -> tuple[type[NonFiniteImagesError], tuple[int, int]]:
-        """Lets the error travel between processes, which exceptions of two arguments cannot."""
-        return type(self), (self.count, self.of)
 
 
 @dataclass(frozen=True, kw_only=True)

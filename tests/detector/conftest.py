@@ -32,9 +32,9 @@ TINY: dict[str, Any] = {
     "unet_blocks": 1,
     "unet_attention": False,
     "resolution": SIZE,
-    "batch": 8,
+    "batch_size": 8,
     "steps": 20,
-    "lr": 3e-3,
+    "learning_rate": 3e-3,
     "precision": "fp32",
 }
 

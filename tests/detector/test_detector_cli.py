@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,28 +23,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         sys.argv = argv
     out, err = capsys.readouterr()
     return code, out, err
-
-
-@pytest.mark.parametrize("command", ["", "train", "score", "predict", "explain", "export", "info"])
-def test_help_shows_an_example_at_once_and_loads_no_torch(command: str) -> None:
-    code = (
-        "import sys; from detector import cli\n"
-        "try: cli.main()\n"
-        "finally: print('heavy:', [m for m in ('torch', 'timm', 'numpy') if m in sys.modules])"
-    )
-    arguments = [a for a in (command, "--help") if a]
-    times = []
-    for _ in range(3):  # other work on the machine may hold one start up, not three
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
-        times.append(time.perf_counter() - began)
-        if times[-1] < 0.5:
-            break
-    assert min(times) < 0.5
-    assert "Example" in done.stdout and "detector " in done.stdout
-    assert "heavy: []" in done.stdout
 
 
 def test_train_score_info_and_again(
@@ -129,10 +105,10 @@ MISTAKES = {
     "missing weights": (["--weights", "absent.safetensors"], "absent.safetensors do not exist"),
     "recipe typo": (["--recipe", "realnett"], "Did you mean realnet"),
     "unknown option": (["--set", "rsr=off"], "option 'rsr' is unknown. Did you mean rrs"),
-    "no equals sign": (["--set", "rrs"], "expected key=value"),
+    "no equals sign": (["--set", "rrs"], "expected name=value"),
     "bad value": (["--set", "afs_batches=many"], "expected a number, found 'many'"),
-    "odd batch": (["--batch", "7"], "half of it is normal"),
-    "no steps": (["--steps", "-1"], "give --steps or --epochs of at least 1"),
+    "odd batch": (["--batch-size", "7"], "half of it is normal"),
+    "no steps": (["--steps", "-1"], "'--steps': -1 is not in the range"),
     "source typo": (["--source", "noize"], "Did you mean noise"),
     "bad resolution": (["--resolution", "40"], "resolution 40 does not suit"),
     "bad device": (["--device", "gpu"], "device 'gpu' is unknown"),
@@ -144,7 +120,7 @@ MISTAKES = {
     ),
     "bad mixture": (["--source", "sdas:1,noise:0"], "weights must be above 0"),
     "source without pairs": (["--source", "none"], "needs a source of anomalous pairs"),
-    "protocol typo": (["--protocol", "best"], "protocol 'best' is not one of last, held-out"),
+    "protocol typo": (["--protocol", "best"], "'best' is not one of 'last', 'held-out'"),
     "nothing held out": (["--protocol", "held-out"], "needs --holdout"),
     "patience alone": (["--patience", "3"], "patience has nothing to look at"),
     "bad share": (["--channels", "1.5"], "each must be a whole number of at least 2, or a share"),
@@ -173,8 +149,7 @@ def test_mistake_is_one_clear_line_and_writes_nothing(
     code, stdout, stderr = run(capsys, *base, *(a.replace("TAR", str(tar)) for a in arguments))
     assert code == 2
     assert expected in stderr and "Traceback" not in stderr and stdout == ""
-    if name != "unknown flag":
-        assert stderr.startswith("error: ") and stderr.count("\n") == 1
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1
     assert not out.exists()
 
 
@@ -236,4 +211,5 @@ def test_shipped_recipes_resolve(name: str) -> None:
     assert options.model == "realnet" and options.total_steps(100) >= 100
     if name == "realnet":
         assert options.options["channels"] == [256, 512, 512, 256]
-        assert options.lr == 1e-4 and options.batch == 16 and options.resolution == 256
+        assert options.learning_rate == 1e-4 and options.batch_size == 16
+        assert options.resolution == 256

@@ -17,7 +17,6 @@ from detector.data.task import single, together
 from detector.inference.score import score
 from detector.options import TrainOptions
 from detector.training import run_folder as runfolder
-from detector.training import selection
 from detector.training.train import accelerator_for, train
 from harness.board import build as leaderboard
 from harness.board import tables
@@ -25,6 +24,7 @@ from harness.measure import detection
 from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.ranking import rank
 from sia_gen.core.store.shards import find_shards
 
 Make = Callable[..., TrainOptions]
@@ -39,15 +39,15 @@ def test_merit_is_auroc_and_average_precision() -> None:
     scores, labels = rng.integers(0, 20, 200).astype(float), rng.random(200) < 0.3
     higher = (scores[labels][:, None] > scores[~labels]).mean()
     equal = (scores[labels][:, None] == scores[~labels]).mean()
-    assert selection.auroc(scores, labels) == pytest.approx(higher + equal / 2)
+    assert rank(scores, labels).area() == pytest.approx(higher + equal / 2)
     precision, recall = [], []
     for threshold in np.unique(scores)[::-1]:
         above = scores >= threshold
         precision.append(labels[above].mean())
         recall.append(labels[above].sum() / labels.sum())
     area = np.sum(np.diff(recall, prepend=0) * precision)
-    assert selection.average_precision(scores, labels) == pytest.approx(area)
-    assert selection.average_precision(labels.astype(float), labels) == 1
+    assert rank(scores, labels).average_precision() == pytest.approx(area)
+    assert rank(labels.astype(float), labels).average_precision() == 1
 
 
 def test_held_out_protocol_chooses_without_test_or_training_images(

@@ -25,7 +25,7 @@ import os, sys
 sys.argv = ["detector", *sys.argv[1:]]
 import torch
 torch.set_num_threads(1)
-from detector import cli
+from detector.cli import main as cli
 from detector.models.realnet import RealNet
 try:
     cli.group(prog_name="detector", standalone_mode=False)
@@ -53,7 +53,7 @@ def test_two_processes_train_like_one_and_stop_together(
     stripes: Category,
     generated: Path,
 ) -> None:
-    options = tiny(batch=6, checkpoint_seconds=0.001)
+    options = tiny(batch_size=6, checkpoint_seconds=0.001)
     options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
     tars = find_shards(generated)
     whole = train(options, single(stripes, tars), tmp_path / "one", accelerator_for("cpu", "fp32"))

@@ -66,7 +66,7 @@ def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: 
     assert protocol["checkpoint_rule"] == "last" and protocol["source"] == "sdas"
     assert protocol["backbone"] == "resnet18@random-seed0" and protocol["resolution"] == 32
     facts = checkpoint.read_facts(folder)
-    assert protocol["checkpoint_sha256"] == facts["sha256"]
+    assert scores.run["checkpoint_sha256"] == facts["sha256"]
     losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
     assert losses[-1] < losses[0]
     assert not (folder / "state").exists()
@@ -138,32 +138,55 @@ def test_held_out_images_are_not_trained_on(
     assert len(facts["reference"]["score_max"]) == len(held)
 
 
-def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, tiny: Make, recipe: Path, line: Path, stripes: Category, generated: Path
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny: Make,
+    recipe: Path,
+    stripes: Category,
+    generated: Path,
+) -> tuple[TrainOptions, dict[str, Any]]:
+    """The options of a short training, and the facts of one that nothing interrupted."""
+    options = TrainOptions(
+        **{**vars(tiny(steps=40, checkpoint_seconds=0.001)), "recipe": str(recipe)}
+    )
+    run = tmp_path_factory.mktemp("whole")
+    return options, train(options, single(stripes, find_shards(generated)), run, cpu())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
+    number: signal.Signals,
+    tmp_path: Path,
+    recipe: Path,
+    line: Path,
+    stripes: Category,
+    generated: Path,
+    whole: tuple[TrainOptions, dict[str, Any]],
 ) -> None:
-    changes = {"steps": 40, "checkpoint_seconds": 0.001, "recipe": str(recipe)}
     command = [sys.executable, "-m", "detector.cli", "train", "--data", str(line)]
-    command += ["--category", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
-    command += ["--out", str(tmp_path / "killed"), "--device", "cpu", "--steps", "40"]
+    command += ["--categories", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
+    command += ["--out", str(tmp_path), "--device", "cpu", "--steps", "40"]
     command += ["--set", "checkpoint_seconds=0.001"]
-    folder = tmp_path / "killed" / "line" / "stripes"
+    folder = tmp_path / "line" / "stripes"
     process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     )
     limit = time.monotonic() + 120
     while not any((folder / "state").glob("step-*")) and time.monotonic() < limit:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.send_signal(number)
+    said = process.communicate()[1]
     assert any((folder / "state").glob("step-*")) and not (folder / "checkpoint.json").exists()
-    options = tiny(**{k: v for k, v in changes.items() if k != "recipe"})
-    options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
-    tars = find_shards(generated)
-    resumed = train(options, single(stripes, tars), tmp_path / "killed", cpu())
-    whole = train(options, single(stripes, tars), tmp_path / "whole", cpu())
-    assert resumed["sha256"] == whole["sha256"]
-    assert resumed["curve"] == whole["curve"]
-    assert resumed["reference"] == whole["reference"]
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM, said
+        assert "stopped by SIGTERM after step" in said and "same command again to go on" in said
+    else:
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    options, uninterrupted = whole
+    resumed = train(options, single(stripes, find_shards(generated)), tmp_path, cpu())
+    for fact in ("sha256", "curve", "reference"):
+        assert resumed[fact] == uninterrupted[fact]
 
 
 def test_finished_training_is_not_done_again_and_other_options_are_refused(
@@ -180,8 +203,15 @@ def test_finished_training_is_not_done_again_and_other_options_are_refused(
     assert facts["step"] == 60
     # What changes no result may differ: how often states are saved.
     train(tiny(steps=60, holdout=0.2, checkpoint_seconds=7), single(stripes, tars), trained, cpu())
-    with pytest.raises(UserError, match=r"lr: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"):
-        train(tiny(steps=60, holdout=0.2, lr=0.1, seed=5), single(stripes, tars), trained, cpu())
+    with pytest.raises(
+        UserError, match=r"learning_rate: 0\.003 there, 0\.1 asked; seed: 0 there, 5 asked"
+    ):
+        train(
+            tiny(steps=60, holdout=0.2, learning_rate=0.1, seed=5),
+            single(stripes, tars),
+            trained,
+            cpu(),
+        )
     with pytest.raises(UserError, match=r"shards_sha256: \w+ there, none asked"):
         train(tiny(steps=60, holdout=0.2), single(stripes, []), trained, cpu())
 

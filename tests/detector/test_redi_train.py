@@ -49,11 +49,11 @@ SMALL: dict[str, Any] = {
     "decoder_blocks": [1, 1],
     "sigma": 1,
     "resolution": 32,
-    "batch": 8,
+    "batch_size": 8,
     "steps": 120,
     "recover_share": 0.5,
     "recover_lr": 3e-3,
-    "lr": 3e-3,
+    "learning_rate": 3e-3,
     "precision": "fp32",
 }
 Make = Callable[..., TrainOptions]

@@ -16,7 +16,6 @@ import torch
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
-from sia_gen.diffusion import health
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, describe
 from sia_gen.diffusion.normals import batch_indices
@@ -188,21 +187,6 @@ def test_a_finished_run_is_done_and_other_options_are_refused(data: Path, tmp_pa
         train(options(data, out, steps=2, seed=1))
     with pytest.raises(UserError, match="no training run"):
         train(options(data, data))
-
-
-def test_health_passes_normal_images_and_fails_degraded_and_foreign_ones() -> None:
-    rng = np.random.default_rng(1)
-
-    def images(vertical: bool, count: int) -> np.ndarray:
-        gray = np.stack([stripes(vertical, rng) for _ in range(count)])
-        return np.repeat(gray[..., None], 3, axis=3)
-
-    train, held_out = {"down": images(True, 100)}, {"down": images(True, 30)}
-    assert health.measure({"down": images(True, 60)}, train, held_out)["passed"]
-    worse = {"down": health.degrade(images(True, 60))}
-    degraded = health.measure(worse, train, held_out)
-    assert degraded["worst_relative"] > 0.5
-    assert not health.measure({"down": images(False, 60)}, train, held_out)["passed"]
 
 
 def test_a_torn_checkpoint_is_passed_over(

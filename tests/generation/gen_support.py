@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fake_model import parse
+
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.seeds import image_seed
-from sia_gen.generate.executors.contract import Event, Summary
-from sia_gen.generate.fake_model import parse
-from sia_gen.generate.options import RunOptions
-from sia_gen.generate.plan import Recipe, ShardSpec, specs
-from sia_gen.generate.worker import WorkerConfig
+from sia_gen.generate import run as factory
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.contents import images, packed
+from sia_gen.generate.executors.contract import Summary
+from sia_gen.generate.options import ExecutionOptions, PackOptions, RunOptions
+from sia_gen.generate.recipe import ImageShard, Recipe, specs
+from sia_gen.runs.events import Event
 
 DATASET = "mini"
 CATEGORIES = ("brick", "grass", "gravel")
@@ -81,19 +85,20 @@ def recipe(model: str = "testing:noise", **changes: Any) -> Recipe:
 
 def config(run: Path, model: str = "testing:noise") -> WorkerConfig:
     """A worker's configuration for the fake model."""
-    return WorkerConfig(
-        model=model,
-        run=str(run),
-        checkpoint_sha256=parse(model).checkpoint_sha256,
-        device="auto",
-        precision="auto",
-        steps=20,
-        sampler="iddpm",
-        threads=1,
-    )
+    return WorkerConfig(kind=images.KIND, run=str(run), given={"model": model, "guidance": ""})
 
 
-def plan(**changes: Any) -> list[ShardSpec]:
+def run(options: RunOptions, execution: ExecutionOptions, **more: Any) -> dict[str, Any]:
+    """Runs or resumes a run of images."""
+    return factory.run(images.prepare(options), execution, **more)
+
+
+def pack(options: PackOptions) -> dict[str, Any]:
+    """Packs a folder in this process."""
+    return factory.run(packed.prepare(options), ExecutionOptions(executor="local"))
+
+
+def plan(**changes: Any) -> list[ImageShard]:
     return specs(recipe(**changes))
 
 

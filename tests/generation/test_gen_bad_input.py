@@ -10,13 +10,13 @@ from pathlib import Path
 import gen_support as support
 import numpy as np
 import pytest
+from gen_support import run
 from PIL import Image
 
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -119,17 +119,17 @@ def test_outputs_of_any_shape(
     [
         (["verify"], "RUN"),
         (["run", "--seed", "x"], "'x'"),
-        (["run", "--seed", "-1"], "--seed -1"),
+        (["run", "--seed", "-1"], "'--seed': -1"),
         (["run", "--encode", "gif"], "png"),
         (["run", "--rate", "3"], "--dry-run"),
         (["plan", "--rate", "0"], "--rate"),
         (["plan", "--rate", "nan"], "--rate"),
-        (["plan", "--workers", "0"], "--workers 0"),
+        (["plan", "--workers", "0"], "'--workers': 0"),
         (["run", "--wait", "5"], "--address"),
         (["run", "--out", "http://host/x"], "refused"),
         (["run", "--out", "pipe:cat"], "refused"),
         (["pack", "nowhere", "--out", "x"], "no folder"),
-        (["pack", ".", "--out", "x", "--shard-size", "0"], "--shard-size 0"),
+        (["pack", ".", "--out", "x", "--shard-size", "0"], "'--shard-size': 0"),
         (["pack", ".", "--out", "x", "--dataset", "../x"], "--dataset"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gen_support as support
@@ -61,7 +62,7 @@ def test_a_raising_shard_is_tried_twice_and_named_and_the_others_end(
     words = json.loads((tmp_path / "failed" / "grass-00001.json").read_text())
     assert [attempt["kind"] for attempt in words["attempts"]] == ["error", "error"]
     assert "Traceback" in words["attempts"][0]["traceback"]
-    assert "testing.py" in words["attempts"][0]["traceback"]
+    assert "fake_model.py" in words["attempts"][0]["traceback"]
     expected = support.tar_hashes(finished)
     del expected["shards/mini/grass/grass-00001.tar"]
     assert support.tar_hashes(tmp_path) == expected
@@ -109,7 +110,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_with_its_reason(
 def test_another_checkpoint_than_planned_ends_the_run(tmp_path: Path) -> None:
     config = support.config(tmp_path)
     changed = LocalExecutor(
-        type(config)(**{**vars(config), "model": "testing:noise?weights=1"}),
+        replace(config, given={**config.given, "model": "testing:noise?weights=1"}),
     )
     summary = changed.run(support.plan(), support.Events(), support.NoStop())
     assert "changed since" in summary.fatal

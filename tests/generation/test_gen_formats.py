@@ -10,18 +10,17 @@ from pathlib import Path
 import gen_support as support
 import numpy as np
 import pytest
+from fake_model import Fake
+from gen_support import pack, run
 from PIL import Image
 
-from sia_gen.care.pack import PackOptions, pack
 from sia_gen.care.repair import repair
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.encoding import encode_jpeg, encode_webp, find_encoding
 from sia_gen.core.pixels.images import decode, encode_png
 from sia_gen.core.store.shards import ShardReader, find_shards, read_record
-from sia_gen.generate.fake_model import Fake
-from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
+from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 LOCAL = ExecutionOptions(executor="local")
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import gen_support as support
 import pytest
+from gen_support import run
 
 from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import LockedError
 from sia_gen.generate.executors.local import LocalExecutor
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
 from sia_gen.runs import lock
 from sia_gen.runs.claims import FOLDER, Claims
 
@@ -120,13 +121,11 @@ def test_a_driver_of_another_host_is_alive_while_its_file_is_touched(tmp_path: P
 def test_what_another_driver_finished_is_not_made_again(tmp_path: Path) -> None:
     """The shard was missing when this run was planned, and is there when its turn comes."""
     with lock.hold(tmp_path) as token:
-        config = support.config(tmp_path)
-        config = type(config)(**{**vars(config), "token": token})
+        config = replace(support.config(tmp_path), token=token)
         LocalExecutor(config).run(support.plan()[:2], support.Events(), support.NoStop())
         events = support.Events()
-        executor = LocalExecutor(
-            type(config)(**{**vars(config), "model": "testing:noise?fault=raise"})
-        )
+        raising = {**config.given, "model": "testing:noise?fault=raise"}
+        executor = LocalExecutor(replace(config, given=raising))
         summary = executor.run(support.plan()[:2], events, support.NoStop())
     assert (summary.done, summary.failures) == (0, ())
     assert [event.kind for event in events if event.shard] == ["elsewhere", "elsewhere"]

@@ -9,14 +9,16 @@ from pathlib import Path
 import gen_support as support
 import numpy as np
 import pytest
+from gen_support import run
 
 from sia_gen.care.repair import quarantined, retry
 from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.core.store.shards import read_record
+from sia_gen.generate.contents.images import prepare
+from sia_gen.generate.estimate import describe_plan
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import describe_plan, prepare, run
 from sia_gen.runs.shard_health import Health, HealthMeter, Levels, UnhealthyShardError
 
 LOCAL = ExecutionOptions(executor="local")

@@ -12,16 +12,16 @@ from typing import Any
 
 import gen_support as support
 import pytest
+from gen_support import run
 
 from sia_gen.care.repair import repair
 from sia_gen.care.status import read as read_status
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.objects import ObjectPath, locate, require_conditional_put
 from sia_gen.core.store.shards import ShardReader, find_shards
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
 
 pytest.importorskip("s3fs", reason="object stores need s3fs")
 moto = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
@@ -323,3 +323,21 @@ def test_a_store_that_ignores_conditions_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ObjectPath, "create", create)
     with pytest.raises(UserError, match="If-None-Match"):
         require_conditional_put(careless)
+
+
+def test_pairs_lie_in_a_bucket_as_in_a_folder(
+    place: ObjectPath, mini: Path, tmp_path: Path
+) -> None:
+    what = ("synthesize", "--method", "noise", "--data", mini, "--resolution", 16)
+    how = ("--per-category", 3, "--shard-size", 2, "--executor", "local", "--json")
+    code, _, error = support.call(*what, *how, "--out", tmp_path / "run")
+    assert code == 0, error
+    code, printed, error = support.call(*what, *how, "--out", place, "--join")
+    assert code == 0, error
+    assert json.loads(printed)["pairs_made_now"] == 9
+    assert tar_hashes(place) == support.tar_hashes(tmp_path / "run")
+    assert verify(place).problems == () and read_status(place)["state"] == "complete"
+    tar = place / "shards/mini/grass/grass-00000.tar"
+    tar.replace_content(tar.read_bytes()[:-512])
+    assert repair(place, LOCAL)["shards_made_now"] == 1
+    assert tar_hashes(place) == support.tar_hashes(tmp_path / "run")

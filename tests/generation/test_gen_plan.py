@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import image_seed, image_strength
 from sia_gen.generate.options import ExecutionOptions, RunOptions
-from sia_gen.generate.plan import Recipe, difference, remaining, specs
+from sia_gen.generate.recipe import Recipe, specs
+from sia_gen.runs.spec import difference, remaining
 
 
 @given(
@@ -108,10 +109,10 @@ def test_a_plan_of_too_many_shards_is_refused() -> None:
         ({"s_low": -0.1}, "at least 0"),
         ({"s_high": float("nan")}, "finite"),
         ({"s_high": float("inf")}, "finite"),
-        ({"per_category": 0}, "--per-category 0"),
-        ({"batch_size": -1}, "--batch-size -1"),
-        ({"seed": -1}, "--seed -1"),
-        ({"seed": 2**64}, "--seed"),
+        ({"per_category": 0}, "per_category 0"),
+        ({"batch_size": -1}, "batch_size -1"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**64}, "seed"),
         ({"sampler": "euler"}, "iddpm"),
     ],
 )
@@ -126,11 +127,11 @@ def test_run_options_refuse_by_name(change: dict[str, object], word: str) -> Non
         ({"executor": "slurm"}, "ray, local"),
         ({"executor": "local", "workers": 4}, "--executor ray"),
         ({"executor": "local", "num_gpus": 1.0}, "--executor ray"),
-        ({"workers": 0}, "--workers 0"),
-        ({"num_cpus": 0.0}, "--num-cpus"),
-        ({"num_gpus": -1.0}, "--num-gpus"),
-        ({"attempts": 0}, "--attempts"),
-        ({"deadline": 0.0}, "--deadline"),
+        ({"workers": 0}, "workers 0"),
+        ({"num_cpus": 0.0}, "num_cpus 0.0"),
+        ({"num_gpus": -1.0}, "num_gpus -1"),
+        ({"attempts": 0}, "attempts 0"),
+        ({"deadline": 0.0}, "deadline 0.0"),
     ],
 )
 def test_execution_options_refuse_by_name(change: dict[str, object], word: str) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import gen_support as support
 import pytest
+from gen_support import run
 
+from sia_gen.care.verify import verify
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.generate.contents.images import prepare
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import prepare, run
-from sia_gen.runs.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import gen_support as support
 import pytest
+from gen_support import run
 
 from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import IncompleteError, LockedError, UserError
 from sia_gen.core.store.shards import ShardReader, find_shards, read_record
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.contents.images import prepare
+from sia_gen.generate.estimate import describe_plan
 from sia_gen.generate.executors.contract import Executor
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import describe_plan, prepare, run
-from sia_gen.generate.worker import WorkerConfig
 
 LOCAL = ExecutionOptions(executor="local")
 

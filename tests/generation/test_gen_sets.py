@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import gen_support as support
+from gen_support import run
 
 from sia_gen.care.repair import repair
 from sia_gen.care.status import read as read_status
+from sia_gen.care.verify import verify
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.run import run
-from sia_gen.runs.verify import verify
 
 LOCAL = ExecutionOptions(executor="local")
 

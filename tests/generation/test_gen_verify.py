@@ -13,9 +13,9 @@ import gen_support as support
 import pytest
 
 from sia_gen.care.repair import repair
+from sia_gen.care.verify import verify
 from sia_gen.core.provenance import sha256_file
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.runs.verify import verify
 
 TAR = "shards/mini/grass/grass-00001.tar"
 LOCAL = ExecutionOptions(executor="local")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,37 +14,10 @@ from harness.cli import main as cli
 from harness.cli.quality import pair_weights
 from sia_gen.core.errors import UserError
 
-COMMANDS = (
-    "quality", "evaluate", "baseline", "leaderboard", "submit", "compare", "reproduce", "peers",
-)  # fmt: skip
-
 
 def harness(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS)])
-def test_help_is_fast_and_shows_an_example(words: tuple[str, ...]) -> None:
-    code = (
-        "import sys; sys.argv[0] = 'harness'\n"
-        "from harness.cli.main import group\n"
-        "group.main(prog_name='harness', standalone_mode=False)\n"
-        "heavy = {'torch', 'scipy', 'jinja2', 'jsonschema', 'timm', 'ray'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)"
-    )
-    seconds = []
-    for _ in range(2):  # the second start is the one that a user feels
-        start = time.perf_counter()
-        run = subprocess.run(
-            [sys.executable, "-c", code, *words, "--help"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        seconds.append(time.perf_counter() - start)
-    assert run.returncode == 0, run.stderr
-    assert "Example" in run.stdout
-    assert f"harness {words[0] if words else 'baseline'}" in run.stdout
-    assert min(seconds) < 0.5
 
 
 def test_the_commands_chain(small_dataset: Path, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def filesystem(scheme: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except ImportError as error:
         package = PACKAGES.get(scheme, scheme)
-        hint = " or install sia-gen[s3]" if scheme == "s3" else ""
+        hint = ", or pip install '.[s3]' in a checkout" if scheme == "s3" else ""
         raise UserError(f"{scheme}:// needs the package {package}: install it{hint}") from error
 
 

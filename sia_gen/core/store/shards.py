@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, overload
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
@@ -29,12 +29,11 @@ from sia_gen.core.store.walk import walk
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
 
-P = TypeVar("P", Path, ObjectPath)
-
 SCHEMA = 1
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 # Beside its image a pair has its mask and, if asked for, its normal image.
-PAIR_SUFFIXES = ("mask.png", "normal.png")
+MASK, NORMAL = ".mask.png", ".normal.png"
+PAIR_SUFFIXES = (MASK[1:], NORMAL[1:])
 PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt"})
 RECORD_COMES = 3.0  # seconds in which a living writer's record follows its tar
 
@@ -128,11 +127,13 @@ class _Member:
     key: str
     image: tuple[str, int, int]  # suffix, offset, size
     metadata: tuple[int, int] | None
+    extras: dict[str, tuple[int, int]]  # by suffix: offset, size
 
 
 def _scan(path: Path) -> list[_Member]:
     images: dict[str, tuple[str, int, int]] = {}
     metadata: dict[str, tuple[int, int]] = {}
+    extras: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -151,13 +152,19 @@ def _scan(path: Path) -> list[_Member]:
                     images[key] = (dot + suffix, member.offset_data, member.size)
                 elif suffix == "json":
                     metadata[key] = (member.offset_data, member.size)
+                elif suffix in PAIR_SUFFIXES:
+                    place = (member.offset_data, member.size)
+                    extras.setdefault(key, {})[dot + suffix] = place
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
     size = path.stat().st_size
     for key, (_, offset, length) in images.items():
         if offset + length > size:
             raise UserError(f"{path} is cut off inside {key!r}")
-    return [_Member(path, k, image, metadata.get(k)) for k, image in images.items()]
+    return [
+        _Member(path, key, image, metadata.get(key), extras.get(key, {}))
+        for key, image in images.items()
+    ]
 
 
 def _whole(tar: Location) -> Location:
@@ -170,6 +177,12 @@ def _whole(tar: Location) -> Location:
     if size != said:
         raise UserError(f"{tar} has {size} bytes, its record says {said}: `sia-gen verify` the run")
     return tar
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 class ShardReader:
@@ -188,19 +201,22 @@ class ShardReader:
         """Returns image `index` as uint8 (H, W, 3)."""
         member = self.members[index]
         suffix, offset, size = member.image
-        with member.path.open("rb") as file:
-            file.seek(offset)
-            return png.read(file.read(size), f"{member.path}:{member.key}{suffix}")
+        return png.read(_read(member.path, offset, size), f"{member.path}:{member.key}{suffix}")
+
+    def extra(self, index: int, suffix: str) -> Array8:
+        """Returns the image that lies beside image `index`, such as MASK, as uint8 (H, W, 3)."""
+        member = self.members[index]
+        name = f"{member.path}:{member.key}{suffix}"
+        if suffix not in member.extras:
+            raise UserError(f"{name} is not in the shard")
+        return png.read(_read(member.path, *member.extras[suffix]), name)
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Returns the metadata of image `index`; {} where the tar holds none."""
         member = self.members[index]
         if member.metadata is None:
             return {}
-        offset, size = member.metadata
-        with member.path.open("rb") as file:
-            file.seek(offset)
-            text = file.read(size)
+        text = _read(member.path, *member.metadata)
         try:
             value = json.loads(text, parse_constant=_refuse_constant)
         except ValueError as error:
@@ -217,13 +233,19 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _tars_below(base: P) -> list[P]:
-    if isinstance(base, ObjectPath):
-        return [t for t in sorted(base.rglob("*.tar")) if not t.name.startswith(".")]
-    return walk(base, lambda path: path.suffix == ".tar" and not path.name.startswith("."))
+def _tars_below(base: Location) -> list[Location]:
+    if isinstance(base, Path):
+        return [*walk(base, lambda path: path.suffix == ".tar" and path.name[0] != ".")]
+    every: list[Location] = [*base.rglob("*.tar")]
+    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
+    return [tar for tar in ordered if not tar.name.startswith(".")]
 
 
-def find_shards(folder: P, category: str | None = None) -> list[P]:
+@overload
+def find_shards(folder: Path, category: str | None = None) -> list[Path]: ...
+@overload
+def find_shards(folder: Location, category: str | None = None) -> Sequence[Location]: ...
+def find_shards(folder: Location, category: str | None = None) -> Sequence[Location]:
     """Returns the finished tars below a run folder, of one category (dataset/name) if given.
 
     `folder` may be a run, its `shards` folder, a category's folder or a single tar.

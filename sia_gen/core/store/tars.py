@@ -78,18 +78,29 @@ class TarBuilder:
         return pixels
 
     def add_encoded(
-        self, key: str, content: bytes, suffix: str, metadata: dict[str, Any], pixels_sha256: str
+        self,
+        key: str,
+        content: bytes,
+        suffix: str,
+        metadata: dict[str, Any],
+        pixels_sha256: str,
+        extras: dict[str, bytes] | None = None,
     ) -> None:
-        """Appends an image that is encoded already."""
+        """Appends an image that is encoded already; `extras` follow it, by their suffixes."""
         metadata = {**metadata, "pixels_sha256": pixels_sha256}
         text = json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
-        for ending, member_content in ((".json", text), (suffix, content)):
-            member = tarfile.TarInfo(key + ending)
-            member.size, member.mode = len(member_content), 0o644
-            self._tar.addfile(member, io.BytesIO(member_content))
+        self._member(key + ".json", text)
+        self._member(key + suffix, content)
         padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         self._offsets.append([self._buffer.tell() - padded, len(content)])
+        for ending, extra in (extras or {}).items():
+            self._member(key + ending, extra)
         self._samples.append({"key": key, **metadata})
+
+    def _member(self, name: str, content: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(content), 0o644
+        self._tar.addfile(member, io.BytesIO(content))
 
     def finish(self) -> Tar:
         """Closes the tar and returns it."""

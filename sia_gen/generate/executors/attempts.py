@@ -16,17 +16,18 @@ from typing import Any
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location, locate
 from sia_gen.core.store.shards import is_done, record_path
-from sia_gen.generate.executors.contract import Event, Failure, Summary
-from sia_gen.generate.plan import ShardSpec
-from sia_gen.generate.worker import WorkerConfig
+from sia_gen.generate.content import WorkerConfig
+from sia_gen.generate.executors.contract import Failure, Summary
 from sia_gen.runs.claims import Claims
+from sia_gen.runs.events import Event
+from sia_gen.runs.spec import Shard
 
 ERROR_ATTEMPTS = 2
 FAILED = "failed"
 LOOK = 2.0  # seconds between looks at what other drivers have finished
 
 
-def failure_path(run: Location, spec: ShardSpec) -> Location:
+def failure_path(run: Location, spec: Shard) -> Location:
     """Returns where a quarantined shard's last words are kept."""
     return run / FAILED / f"{spec.name}.json"
 
@@ -34,11 +35,10 @@ def failure_path(run: Location, spec: ShardSpec) -> Location:
 class Ledger:
     """The queue of shards and the attempts that were lost."""
 
-    def __init__(
-        self, specs: Iterable[ShardSpec], config: WorkerConfig, *, lost_attempts: int
-    ) -> None:
+    def __init__(self, specs: Iterable[Shard], config: WorkerConfig, *, lost_attempts: int) -> None:
         self._queue = deque(specs)
-        self._elsewhere: deque[ShardSpec] = deque()
+        self.first = self._queue[0] if self._queue else None  # what workers get ready for
+        self._elsewhere: deque[Shard] = deque()
         self._run = locate(config.run)
         self._claims = Claims(self._run, config.token) if config.token else None
         self._lost_attempts = lost_attempts
@@ -57,7 +57,7 @@ class Ledger:
         """The shards that may be taken."""
         return len(self._queue)
 
-    def take(self) -> tuple[ShardSpec, int] | None:
+    def take(self) -> tuple[Shard, int] | None:
         """Returns the next shard and the number of this attempt, from 1; None for none now."""
         while self._queue:
             spec = self._queue.popleft()
@@ -66,7 +66,7 @@ class Ledger:
             self._elsewhere.append(spec)
         return None
 
-    def _claim(self, spec: ShardSpec) -> bool:
+    def _claim(self, spec: Shard) -> bool:
         if self._claims is None:
             return True
         if not self._claims.take(spec):
@@ -76,7 +76,7 @@ class Ledger:
             return False
         return True
 
-    def _finished_elsewhere(self, spec: ShardSpec) -> bool:
+    def _finished_elsewhere(self, spec: Shard) -> bool:
         path = self._run / spec.file
         return record_path(path).is_file() and is_done(path, spec.spec_hash)
 
@@ -100,11 +100,11 @@ class Ledger:
         if self._claims is not None:
             self._claims.close()
 
-    def _release(self, spec: ShardSpec) -> None:
+    def _release(self, spec: Shard) -> None:
         if self._claims is not None:
             self._claims.release(spec)
 
-    def succeed(self, spec: ShardSpec, answer: dict[str, Any]) -> Event:
+    def succeed(self, spec: Shard, answer: dict[str, Any]) -> Event:
         """Counts a finished shard; what an earlier run said of its failure is no longer true."""
         self.done += 1
         self.images += answer["images"]
@@ -117,9 +117,10 @@ class Ledger:
             images=answer["images"],
             seconds=answer["seconds"],
             attempt=attempt,
+            message=answer.get("remark", ""),
         )
 
-    def fail(self, spec: ShardSpec, kind: str, error: str, traceback: str = "") -> Event:
+    def fail(self, spec: Shard, kind: str, error: str, traceback: str = "") -> Event:
         """Counts a lost attempt: the shard goes to the back of the queue, or into quarantine.
 
         `kind` is "error" for an exception; anything else means that the worker itself was lost.

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from sia_gen.generate.plan import ShardSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something worth showing.
-
-    worker: a worker is ready (message says where). progress: `images` made of unfinished shards.
-    done: `images` of a finished shard; elsewhere: the same, finished by another driver. retry,
-    failed: an attempt or a shard lost, with the reason.
-    """
-
-    kind: Literal["worker", "progress", "done", "elsewhere", "retry", "failed", "note"]
-    shard: str = ""
-    images: int = 0
-    seconds: float = 0.0
-    attempt: int = 0
-    message: str = ""
+from sia_gen.runs.events import Event
+from sia_gen.runs.spec import Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +43,5 @@ class Stop(Protocol):
 class Executor(Protocol):
     """Runs shards on workers. A failing shard never ends the others; it is counted and named."""
 
-    def run(
-        self, specs: Iterable[ShardSpec], on_event: Callable[[Event], None], stop: Stop
-    ) -> Summary:
+    def run(self, specs: Iterable[Shard], on_event: Callable[[Event], None], stop: Stop) -> Summary:
         """Runs every shard to its end or its quarantine, until `stop` is set."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from sia_gen.generate.content import WorkerConfig
 from sia_gen.generate.executors.attempts import Ledger
-from sia_gen.generate.executors.contract import Event, Stop, Summary
+from sia_gen.generate.executors.contract import Stop, Summary
 from sia_gen.generate.job import StoppedShardError
-from sia_gen.generate.plan import ShardSpec
-from sia_gen.generate.worker import FATAL, ShardWorker, WorkerConfig
+from sia_gen.generate.worker import FATAL, ShardWorker
+from sia_gen.runs.events import Event
+from sia_gen.runs.spec import Shard
 
 WAIT = 0.2  # seconds between looks at the stop flag while others finish their shards
 
@@ -25,9 +27,7 @@ class LocalExecutor:
         self._config = config
         self._attempts = attempts
 
-    def run(
-        self, specs: Iterable[ShardSpec], on_event: Callable[[Event], None], stop: Stop
-    ) -> Summary:
+    def run(self, specs: Iterable[Shard], on_event: Callable[[Event], None], stop: Stop) -> Summary:
         """Runs every shard to its end or its quarantine, until `stop` is set."""
         stop.install()
         ledger = Ledger(specs, self._config, lost_attempts=self._attempts)
@@ -37,15 +37,15 @@ class LocalExecutor:
             ledger.close()
 
     def _run(self, ledger: Ledger, on_event: Callable[[Event], None], stop: Stop) -> Summary:
-        if not len(ledger):
+        if ledger.first is None:
             return ledger.summary()
         worker = ShardWorker(self._config)
-        answer = worker.load()
+        answer = worker.load(ledger.first)
         if answer["status"] != "ready":
             return ledger.summary(fatal=answer["error"])
         on_event(Event(kind="worker", message=f"in this process on {answer['device']}"))
 
-        def on_batch(images: int) -> None:
+        def on_images(images: int) -> None:
             if stop.is_set():
                 raise StoppedShardError("the run is stopping")
             on_event(Event(kind="progress", images=images))
@@ -58,7 +58,7 @@ class LocalExecutor:
                 time.sleep(WAIT)
                 continue
             spec, attempt = taken
-            answer = worker.run(spec, attempt, on_batch)
+            answer = worker.run(spec, attempt, on_images)
             if answer["status"] == "done":
                 on_event(ledger.succeed(spec, answer))
             elif answer["kind"] in FATAL:

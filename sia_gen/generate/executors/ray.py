@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sia_gen.generate.content import WorkerConfig
 from sia_gen.generate.executors.attempts import Ledger
 from sia_gen.generate.executors.cluster import (
     alive_nodes,
@@ -20,10 +21,11 @@ from sia_gen.generate.executors.cluster import (
     import_ray,
     require_room,
 )
-from sia_gen.generate.executors.contract import Event, Stop, Summary
+from sia_gen.generate.executors.contract import Stop, Summary
 from sia_gen.generate.options import ExecutionOptions
-from sia_gen.generate.plan import ShardSpec
-from sia_gen.generate.worker import FATAL, ShardWorker, WorkerConfig
+from sia_gen.generate.worker import FATAL, ShardWorker
+from sia_gen.runs.events import Event
+from sia_gen.runs.spec import Shard
 
 WAIT = 0.5  # seconds between looks at the stop flag
 POLL = 1.0  # seconds between questions for progress
@@ -38,7 +40,7 @@ class _Slot:
     loading: Any = None  # reference of load(), until it is answered
     running: Any = None  # reference of run(), while a shard is in work
     poll: Any = None  # reference of progress()
-    spec: ShardSpec | None = None
+    spec: Shard | None = None
     images: int = 0
     moved: float = 0.0  # when it last got anywhere
     polled: float = 0.0
@@ -51,9 +53,7 @@ class RayExecutor:
         self._config = config
         self._options = options
 
-    def run(
-        self, specs: Iterable[ShardSpec], on_event: Callable[[Event], None], stop: Stop
-    ) -> Summary:
+    def run(self, specs: Iterable[Shard], on_event: Callable[[Event], None], stop: Stop) -> Summary:
         """Runs every shard to its end or its quarantine, until `stop` is set."""
         ledger = Ledger(specs, self._config, lost_attempts=self._options.attempts)
         if not len(ledger):
@@ -140,7 +140,7 @@ class Supervisor:
                 max_concurrency=2,  # run() in one thread, progress() in another
                 scheduling_strategy="SPREAD",
             ).remote(self.config)
-            self.slots.append(_Slot(actor=actor, loading=actor.load.remote()))
+            self.slots.append(_Slot(actor=actor, loading=actor.load.remote(self.ledger.first)))
 
     def _assign(self) -> None:
         for slot in self.slots:

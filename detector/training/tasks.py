@@ -1,0 +1,137 @@
+"""From what was asked to checked tasks: what can be refused without torch is refused here first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from detector.data.source import check_category, needs_shards
+from detector.data.task import Task, single, together
+from detector.options import TrainOptions, resolve
+from detector.training import run_folder as runfolder
+from detector.training.needs import missing
+from sia_gen.core.data.dataset import Category, open_dataset
+from sia_gen.core.errors import UserError
+from sia_gen.core.store.made_from import made_from
+from sia_gen.core.store.mirror import local_folder
+from sia_gen.core.store.objects import locate
+from sia_gen.core.store.shards import find_shards
+
+RECIPE = "realnet-demo"  # needs no download
+WHY_RECIPE = "needs no download; the paper's detector is realnet"
+DATA = "textures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What `detector train` was asked for. None means: as the recipe, or the shards' run, says."""
+
+    out: Path
+    data: str | None = None
+    categories: str | None = None
+    value_range: tuple[float, float] | None = None  # of files of more than 8 bits
+    shards: str | None = None
+    recipe: str | None = None
+    device: str = "auto"
+    multi_class: bool = False
+    given: dict[str, Any] = field(default_factory=dict)  # options over the recipe's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: its task, what its folder will record, and how far it is."""
+
+    task: Task
+    document: dict[str, Any]
+    state: str  # new, unfinished or finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Checked trainings, and the defaults that were taken for what was not asked."""
+
+    options: TrainOptions
+    jobs: tuple[Job, ...]
+    device: str
+    defaults: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Data and categories, and the words for where each came from if it was not given."""
+
+    data: str
+    categories: str
+    recipe: str
+    defaults: dict[str, str]
+
+
+def choose(asked: Asked) -> Chosen:
+    """Returns data, categories and recipe: those that were given, else the defaults."""
+    told: dict[str, str] = {}
+    data, categories = asked.data, asked.categories
+    if data is None:
+        made = None if asked.shards is None else made_from(locate(asked.shards))
+        if made is not None:
+            data = made.data
+            told["--data"] = f"{data} (as {made.record} says)"
+            if categories is None:
+                categories = ",".join(made.categories)
+                told["--categories"] = categories
+        else:
+            data = DATA
+            told["--data"] = DATA
+    recipe = asked.recipe or RECIPE
+    if asked.recipe is None:
+        told["--recipe"] = f"{recipe} ({WHY_RECIPE})"
+    return Chosen(data=data, categories=categories or "all", recipe=recipe, defaults=told)
+
+
+def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task]:
+    """Returns the tasks: all categories are checked before the first is trained."""
+    dataset = open_dataset(chosen.data, asked.value_range)
+    categories = dataset.select(chosen.categories)
+    made = None if asked.shards is None else local_folder(locate(asked.shards))
+    data = dataset.origin or chosen.data
+    tasks = [single(one, _tars(one, made, options), data) for one in categories]
+    return [together(tasks)] if asked.multi_class else tasks
+
+
+def _tars(category: Category, made: Path | None, options: TrainOptions) -> list[Path]:
+    if made is None or not needs_shards(options.source):
+        return []
+    foreign = options.allow_foreign_shards
+    tars = find_shards(made, None if foreign or made.is_file() else category.key)
+    check_category(tars, category.key, allow_foreign=foreign)
+    return tars
+
+
+def plan(asked: Asked) -> Plan:
+    """Returns the checked trainings; UserError names what is wrong or missing."""
+    chosen = choose(asked)
+    lacking = missing(asked.given, chosen.recipe, asked.shards)
+    if lacking:
+        raise UserError(lacking[0] if len(lacking) == 1 else "; ".join(lacking))
+    # From here on torch is needed: a model's own options stand beside its networks.
+    from detector import models
+    from detector.training import selection
+    from sia_gen.compute.device import choose_device, choose_precision
+    from sia_gen.core.plugins import load
+    from sia_gen.core.recipes import read_recipe
+
+    name = asked.given.get("model") or read_recipe(chosen.recipe, "detector").get("model")
+    plugin = load(models, str(name or TrainOptions.model))
+    options = resolve(chosen.recipe, asked.given, plugin.Options)
+    device = choose_device(asked.device)
+    options = replace(options, precision=choose_precision(options.precision, device))
+    if (options.source == "none") == plugin.PAIRS:
+        takes = "needs a source of anomalous pairs" if plugin.PAIRS else "takes no source but none"
+        raise UserError(f"source {options.source}: model {name} {takes}; give another --source")
+    jobs = []
+    for task in find_tasks(asked, chosen, options):
+        selection.check(options, task)
+        document = runfolder.describe(options, task)
+        state = runfolder.check_claim(runfolder.folder_of(asked.out, task), document)
+        jobs.append(Job(task=task, document=document, state=state))
+    return Plan(options=options, jobs=tuple(jobs), device=str(device), defaults=chosen.defaults)

@@ -1,0 +1,1 @@
+"""Where networks compute: device and precision, the same for diffusion models and detectors."""

@@ -1,1 +1,0 @@
-"""Training pairs of any method as shards."""
