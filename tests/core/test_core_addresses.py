@@ -29,7 +29,6 @@ COMMANDS = [
     "sia-gen train --data textures --preset tiny-16 --resolution 16 --out s3://bucket/x",
     "sia-gen preview --foregrounds --out s3://bucket/x.png",
     "sia-gen preview --out s3://bucket/x.png",
-    "sia-gen synthesize --method noise --out s3://bucket/x",
     "sia-gen import weights.pt --dataset textures --out s3://bucket/x",
     "harness baseline --data textures --out s3://bucket/x",
     "harness evaluate runs --out s3://bucket/x",
