@@ -79,7 +79,7 @@ def read_rows(path: Path) -> list[Row]:
     is_json = path.suffix.lower() in {".json", ".jsonl"}
     rows = list(_json_rows(path, text) if is_json else _csv_rows(path, text))
     if not rows:
-        raise UserError(f"{path} lists no image")
+        raise UserError(f"{path} is a file that lists no image")
     return rows
 
 

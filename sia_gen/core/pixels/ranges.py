@@ -28,6 +28,7 @@ TAILS = (0.1, 99.9)  # percentiles of an image: dead and hot pixels lie beyond
 BITS = (8, 10, 12, 14, 16)  # depths that cameras have
 FLOATS = (1.0, 255.0, 65535.0)  # upper ends that floats are stored with
 USED = 1 / 8  # of a depth: a smaller span is no picture of that depth, but a window in it
+LEAST = 32  # values: fewer are a blank frame, whose own span says nothing
 FAR = 1 / 4  # of the file's own range: a smaller one is told
 _SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 
@@ -147,7 +148,8 @@ def settle(low: float, high: float, integers: bool) -> ValueRange:
     ends = [float(2**bits - 1) for bits in BITS] if integers else list(FLOATS)
     if low >= 0:
         end = next((end for end in ends if high <= end), None)
-        if end is not None and high - low >= end * USED:
+        blank = high - low < LEAST if integers else high == low
+        if end is not None and (blank or high - low >= end * USED):
             return 0.0, end
     margin = max(high - low, 1.0 if integers else 1e-6) / 2
     below, above = low - margin, high + margin

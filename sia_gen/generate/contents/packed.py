@@ -51,6 +51,8 @@ class PackedShard(Shard):
         del content["count"]
         if self.value_range is None:
             del content["value_range"]
+        else:
+            content["value_range"] = list(self.value_range)
         return {**content, "files": [list(named) for named in self.files]}
 
     def expects(self, position: int) -> dict[str, Any]:
