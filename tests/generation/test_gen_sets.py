@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import gen_support as support
+import numpy as np
 from gen_support import run
 
 from sia_gen.care.repair import repair
