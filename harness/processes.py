@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 
 MODULES = {"sia-gen": "sia_gen.cli", "detector": "detector.cli", "harness": "harness.cli"}
 _PR_SET_PDEATHSIG = 1
@@ -86,7 +86,7 @@ def reason(log: Path, ended: Ended) -> str:
 def state_of(path: Path) -> dict[str, Any]:
     """Returns a state file's content, or {} where there is none or only a torn one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_limited(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -11,7 +11,6 @@ must agree before two records may share a row; `run` holds what belongs to this 
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -20,11 +19,13 @@ from typing import Any
 
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.provenance import hash_options, sha256_bytes
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, write_bytes, write_json
 
 Record = dict[str, Any]
 
 SCHEMA = 1
+MAX_BYTES = 2**22  # of a record
 FOLDER = "records"
 EXAMPLES = "examples"
 
@@ -170,7 +171,7 @@ def write(results: Path, record: Record) -> Path:
 def read(path: Path) -> Record:
     """Returns one record, checked against the schema and against the hash in its name."""
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(read_limited(path, MAX_BYTES), numbers=True)
         name = identity(record) if isinstance(record, dict) and "kind" in record else ""
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error

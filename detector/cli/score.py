@@ -29,6 +29,8 @@ Examples:
     show_default=True,
     help="Of the networks; a faster one is named in the protocol.",
 )
+@click.option("--step", type=int, help="A step that training kept (`train --keep-every`).")
+@click.option("--full-size", is_flag=True, help="Maps at each image's own size, for any detector.")
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--dry-run", is_flag=True, help="Say which categories would be scored, and stop.")
 @json_option
@@ -39,6 +41,8 @@ def score(
     categories: str | None,
     device: str,
     precision: str,
+    step: int | None,
+    full_size: bool,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -67,15 +71,17 @@ def score(
         for one in chosen:
             print(f"{one.key}: {len(one.test)} test images")
         return
-    from detector.inference.score import FOLDER, model_folder
+    from detector.inference.score import FOLDER, kept_folder, model_folder
     from detector.inference.score import score as run_scoring
 
-    for one in chosen:
-        model_folder(run, one)
+    sources = [model_folder(run, one) for one in chosen]
+    kept = [None if step is None else kept_folder(source, step) for source in sources]
     summary = []
-    for one in chosen:
-        fresh = run_scoring(run, one, device, force=force, precision=precision)
-        folder = folder_of(run, one) / FOLDER
+    for one, of_step in zip(chosen, kept, strict=True):
+        fresh = run_scoring(
+            run, one, device, force=force, precision=precision, step=step, full_size=full_size
+        )
+        folder = (of_step or folder_of(run, one)) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         tell(f"{one.key}: {state}")
         summary.append({"category": one.key, "scores": str(folder), "fresh": fresh})

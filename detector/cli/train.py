@@ -27,7 +27,7 @@ Examples:
 
 \b
 Recipes: realnet (the paper's), realnet-small, realnet-c, realnet-512, resnet34, efficientnet_b4,
-  multi-class, mobile, realnet-demo, or a YAML file of one's own (docs/realnet.md).
+  multi-class, mobile, realnet-lite, realnet-demo, or a YAML file of one's own (docs/realnet.md).
 Run the same command again to go on with a training that was stopped; a finished one is skipped.
 """
 
@@ -54,7 +54,7 @@ Run the same command again to go on with a training that was stopped; a finished
 @click.option("--recipe", help="A recipe's name or file.  [default: realnet-demo]")
 @click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
-@click.option("--weights", help="A file, pretrained[:TAG] (timm's download), random or none.")
+@click.option("--weights", help="A file, pip, pretrained[:TAG] (a download), random or none.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
 @click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
 @click_options(TrainOptions, layered=True)

@@ -41,7 +41,8 @@ class Mixture:
         return self.made[min(chosen, len(self.made) - 1)].pair(normal, region, rng)
 
 
-def _build(options: TrainOptions, context: Context) -> Method:
+def build(options: TrainOptions, context: Context) -> Method:
+    """Returns the method, or mixture of methods, that options name."""
     weights = parse(options.source)
     made: list[Method] = []
     for name in weights:
@@ -58,7 +59,8 @@ def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
     """
     if options.protocol != "held-out":
         return lambda _: True
-    return lambda key: (derive_seed("synthetic", key) / 2**63 < options.holdout) == held
+    share = options.holdout or 0.0  # a held-out protocol names one
+    return lambda key: (derive_seed("synthetic", key) / 2**63 < share) == held
 
 
 def sources(
@@ -87,13 +89,13 @@ def sources(
             shards=task.tars[part],
             takes=held_out_rule(options, held),
         )
-        found.append(_build(options, context))
+        found.append(build(options, context))
     return found
 
 
 def needs_shards(text: str) -> bool:
     """Returns whether a source takes synthetic images from shards."""
-    return "sdas" in parse(text)
+    return any(getattr(load(methods, name), "SHARDS", False) for name in parse(text))
 
 
 def identity(options: TrainOptions) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Task:
         """The shards of all categories, each once."""
         return sorted({tar for own in self.tars for tar in own})
 
-    def read_image(self, path: Path, size: int) -> Array8:
-        """Returns an image of one of its categories, uint8 (size, size, 3), by that one's range."""
+    def read_image(self, path: Path, size: int | None = None) -> Array8:
+        """Returns an image of one of its categories, uint8 RGB, read with that one's range."""
         return read_image(path, size, self._ranges.get(path))
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -16,26 +15,21 @@ from harness.board.tables import (
     as_text,
     category_table,
     main_table,
-    printable,
     remarks,
     short,
     title,
 )
 from harness.board.words import Cell, Section, best
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.text import CsvWriter, markdown, printable
 
 FORMATS = ("table", "csv", "json", "md", "latex")
-
-
-def _markdown_cell(text: str) -> str:
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)
 
 
 def markdown_table(heads: list[str], lines: list[list[str]], left: int = 1) -> list[str]:
     """Returns a table in Markdown, all columns but the first `left` to the right."""
     rule = ["---" if i < left else "---:" for i in range(len(heads))]
-    rows = [[_markdown_cell(cell) for cell in line] for line in [heads, *lines]]
+    rows = [[markdown(cell) for cell in line] for line in [heads, *lines]]
     rows.insert(1, rule)
     return ["| " + " | ".join(row) + " |" for row in rows]
 
@@ -45,7 +39,7 @@ def as_markdown(sections: list[Section]) -> str:
     parts = []
     for section in sections:
         parts += [
-            f"## {_markdown_cell(title(section))}",
+            f"## {markdown(title(section))}",
             "",
             *markdown_table(*main_table(section), 2),
             "",
@@ -54,10 +48,10 @@ def as_markdown(sections: list[Section]) -> str:
             parts += [f"### {group.replace('_', ' over ')} categories", ""]
             parts += [*markdown_table(*main_table(section, group), 2), ""]
         for column in section.columns:
-            parts += [f"### {_markdown_cell(short(column))} by category", ""]
+            parts += [f"### {markdown(short(column))} by category", ""]
             parts += [*markdown_table(*category_table(section, column)), ""]
         said = remarks(section)
-        parts += [f"- {_markdown_cell(text)}" for text in said] + ([""] if said else [])
+        parts += [f"- {markdown(text)}" for text in said] + ([""] if said else [])
     if any(section.kind == "detection" for section in sections):
         parts.append(LEGEND)
     return "\n".join(parts).rstrip() + "\n"
@@ -140,8 +134,7 @@ CSV_COLUMNS = (
 def as_csv(sections: list[Section]) -> str:
     """Returns the board in long form: a line for each row, category or mean, and metric."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    writer = CsvWriter(buffer, CSV_COLUMNS)
     for section in sections:
         tops = {c.key: best(section, c) for c in section.columns}
         for row in section.rows:
@@ -149,7 +142,7 @@ def as_csv(sections: list[Section]) -> str:
                 for column in section.columns:
                     cell = cells[column.key]
                     top = place == "mean" and cell.mean is not None
-                    writer.writerow([
+                    writer.row([
                         section.kind, section.dataset, place, row.method + row.label, row.source,
                         row.protocol_id, column.name, column.version,
                         "" if cell.mean is None else repr(cell.mean),
@@ -247,8 +240,9 @@ def render(
     columns: str | None = None,
     bold: bool = False,
     label: str = "",
+    wide: bool = False,
 ) -> str:
-    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's."""
+    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's, `wide` a terminal's."""
     sections = chosen(sections, columns)
     if label and not re.fullmatch(r"[\w:.-]+", label, re.ASCII):
         raise UserError(f"--label {label!r}: expected letters, digits, and : . - _")
@@ -256,5 +250,7 @@ def render(
         return as_latex(sections, bold=bold, label=label)
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    known = {"table": as_text, "csv": as_csv, "md": as_markdown}
+    if form == "table":
+        return as_text(sections, wide=wide)
+    known = {"csv": as_csv, "md": as_markdown}
     return known[form](sections)

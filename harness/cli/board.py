@@ -31,6 +31,7 @@ Example:
     help="What to print.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--wide", is_flag=True, help="All columns, beyond a terminal's 120 characters.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path),
@@ -77,6 +78,7 @@ def leaderboard(
     results: tuple[Path, ...],
     form: str,
     as_json: bool,
+    wide: bool,
     html: Path | None,
     sheets: tuple[Path, ...],
     title: str,
@@ -115,5 +117,7 @@ def leaderboard(
     form = "json" if as_json else form
     if form != "latex" and (bold_best or label):
         raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
-    printed = exports.render(sections, form, columns=columns, bold=bold_best, label=label)
+    printed = exports.render(
+        sections, form, columns=columns, bold=bold_best, label=label, wide=wide
+    )
     print(printed, end="")

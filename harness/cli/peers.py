@@ -99,7 +99,11 @@ def run(
     from harness.peers import plan, rows
     from harness.peers import run as running
     from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.pip_weights import PIP, lite_weights
 
+    if values["weights"] == PIP:
+        values["backbone"] = values["backbone"] or "tf_efficientnet_lite0"
+        values["weights"] = str(lite_weights(values["backbone"]))
     for name in ("weights", "textures"):  # a cell runs in a folder of its own
         if values[name] not in {"", plan.PRETRAINED}:
             values[name] = str(Path(values[name]).resolve())

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import metrics
 from harness.board.page import data_uri, page_environment
-from harness.board.tables import aligned, printable
+from harness.board.tables import aligned
 from harness.compare.paired import Comparison, Difference, Flip, over_categories
 from harness.measure import bootstrap
 from harness.measure.examples import colour_range, find_image, strip_of
@@ -18,6 +18,7 @@ from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.text import printable
 
 
 def _name(metric: str) -> str:

@@ -91,7 +91,8 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
     method = str(protocol.pop("detector", None) or protocol.pop("method", None) or "unnamed")
     source = str(protocol.pop("source", None) or "none")
     seed = facts.pop("seed", None)
-    protocol["resolution"] = protocol.get("resolution", int(scores.maps_NHW.shape[-1]))
+    if "resolution" not in protocol:
+        protocol["resolution"] = int(scores.maps_NHW[0].shape[-1])
     record: Record = {
         "schema": records.SCHEMA,
         "kind": "detection",

@@ -22,15 +22,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from detector import scorefile
 from harness.measure import saved_batches
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.masks import fit_mask
 from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.store.archives import check_zip, read_npy, read_npz
 from sia_gen.core.store.foreign import reason, require_weights
 from sia_gen.core.store.walk import walk
 
@@ -80,20 +81,20 @@ def read_map(path: Path) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return _map(np.load(path, allow_pickle=False), str(path))
+            return _map(read_npy(path), str(path))
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if len(file.files) != 1:
-                    raise UserError(f"{path}: expected one array, found {', '.join(file.files)}")
-                return _map(file[file.files[0]], str(path))
-        with Image.open(path) as image:
+            arrays = read_npz(path)
+            if len(arrays) != 1:
+                raise UserError(f"{path}: expected one array, found {', '.join(arrays)}")
+            return _map(next(iter(arrays.values())), str(path))
+        with decoding(path), open_limited(path, path) as image:
             if len(image.getbands()) != 1 or image.mode == "P":
                 raise UserError(
                     f"{path}: a picture in colours ({image.mode}) is no score map: save the scores"
                     " as one channel, 16 bits or float, or as .npy"
                 )
             return _map(image, str(path))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
@@ -145,6 +146,7 @@ def _torch(path: Path) -> Iterable[Given]:
     require_weights(path, "maps")
     try:
         # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
+        check_zip(path)
         content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
@@ -170,11 +172,7 @@ def given_maps(path: Path) -> list[Given]:
         return list(_torch(path))
     if path.suffix.lower() != ".npz":
         raise UserError(f"maps {path}: expected a folder, an .npz or a .pt file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return list(_batch(dict(file.items()), str(path)))
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    return list(_batch(read_npz(path), str(path)))
 
 
 def _wanted(category: Category) -> dict[str, int]:

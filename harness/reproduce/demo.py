@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from harness.processes import MODULES, program_of, start
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.recipes import read_recipe
+from sia_gen.core.text import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def groups(stages: list[Stage]) -> list[list[Stage]]:
 
 
 def _line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _run_together(group: list[Stage]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -19,6 +18,7 @@ from harness.metrics import SHARE
 from harness.reproduce.plan import Plan, Row
 from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.text import CsvWriter
 
 FORMATS = ("table", "md", "csv", "json", "latex")
 MEANS = ("mean", "mean_texture", "mean_object")
@@ -246,13 +246,13 @@ def render(plan: Plan, states: States, form: str) -> str:
         return json.dumps(document, indent=2, allow_nan=False) + "\n"
     if form == "csv":
         buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(("place", "row", "metric", "published", "measured", "difference", "std",
-                         "seeds", "reason", "unlike"))  # fmt: skip
+        columns = ("place", "row", "metric", "published", "measured", "difference", "std", "seeds",
+                   "reason", "unlike")  # fmt: skip
+        writer = CsvWriter(buffer, columns)
         for e in found:
             numbers = ["" if v is None else f"{v:.4f}" for v in
                        (e.published, e.measured, e.difference, e.std)]  # fmt: skip
-            writer.writerow([e.place, e.row, e.metric, *numbers, e.seeds, e.reason, e.unlike])
+            writer.row([e.place, e.row, e.metric, *numbers, e.seeds, e.reason, e.unlike])
         return buffer.getvalue()
     said = remarks(plan, states)
     if form == "latex":

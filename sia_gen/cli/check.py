@@ -7,6 +7,7 @@ import sys
 import click
 
 from sia_gen.core.commands import json_option, print_json
+from sia_gen.core.text import printable, say
 
 
 @click.command(
@@ -72,20 +73,22 @@ def check(
     if as_json:
         print_json(report.to_json())
     else:
-        print(f"{report.dataset}: layout {report.layout}, {report.root}")
+        print(printable(f"{report.dataset}: layout {report.layout}, {report.root}"))
         for facts in report.about.values():
-            print(f"  {facts['title']}, licence {facts['licence']}, {facts['homepage']}")
+            about = f"  {facts['title']}, licence {facts['licence']}, {facts['homepage']}"
+            print(printable(about))
         for row in report.categories:
             extra = f", {row['train_anomalous']} anomalous set apart" * bool(row["train_anomalous"])
-            print(
+            line = (
                 f"  {row['category']} ({row['kind']}): train {row['train_good']}{extra}; test"
                 f" {row['test_good']} good, {row['test_anomalous']} anomalous; foreground"
                 f" {row['foreground']}"
             )
+            print(printable(line))
         for line in lines(report.problems):
-            print(line)
+            print(printable(line))
     notes = len(report.problems) - report.errors
     summary = f"{report.errors} errors, {notes} notes in {len(report.categories)} categories"
-    print(f"{data}: {summary}", file=sys.stderr)
+    say(f"{data}: {summary}")
     if report.errors:
         sys.exit(VerificationError.exit_code)

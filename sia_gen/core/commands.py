@@ -22,6 +22,7 @@ from click.core import ParameterSource
 from sia_gen.core.errors import UserError, near_names, run_command
 from sia_gen.core.options import Setting, coerced, settings, split_optional
 from sia_gen.core.store.objects import require_local
+from sia_gen.core.text import say
 
 
 def folders_only(command: click.Command) -> click.Command:
@@ -295,7 +296,7 @@ def print_json(value: Any) -> None:
 
 def tell(text: str) -> None:
     """Writes a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _json_error(message: str, code: int) -> None:

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.store.documents import parse_yaml
 
 _KEY = "option"
 _WORDS = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
@@ -121,7 +120,8 @@ def coerced(value: Any, wanted: Any, where: str) -> Any:
     if wanted in {int, float} and no_bool:
         try:
             number = value if isinstance(value, int) else float(value)
-        except (TypeError, ValueError) as error:
+            float(number)
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: expected a number, found {value!r}") from error
         if wanted is float:
             return float(number)
@@ -213,8 +213,8 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise UserError(f"--set {name} is given twice")
         try:
-            found[name] = value if value in {"on", "off", "yes", "no"} else yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[name] = value if value in {"on", "off", "yes", "no"} else parse_yaml(value)
+        except ValueError as error:
             raise UserError(f"--set {text!r}: the value cannot be read") from error
     return found
 

@@ -93,5 +93,5 @@ def verdict(found: dict[str, Any]) -> str:
 
 def _known(features: str) -> str:
     if features == FALLBACK:
-        return f"{features} (untrained: pip install 'sia-gen[weights]' for a check that sees more)"
+        return f"{features} (untrained: pip install '.[weights]' for a check that sees more)"
     return features

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.tars import Tar
 from sia_gen.generate.card import Card
@@ -159,10 +160,10 @@ def open_apart(
 def stored_options(cls: type[Any], document: dict[str, Any], **changes: Any) -> Any:
     """Returns the options in a run.json, changed; UserError where they are not readable."""
     try:
-        stored = document["options"]
-        if "settings" in stored:
-            stored = {**stored, "settings": tuple((n, v) for n, v in stored["settings"])}
-        return cls(**{**stored, **changes})
+        values = {**document["options"], **changes}
+        given = tuple((str(name), value) for name, value in values.pop("settings", ()))
+        options = from_values(cls, values, f"{folder.NAME}: options")
+        return replace(options, settings=given) if given else options
     except (KeyError, TypeError, ValueError) as error:
         message = f"{folder.NAME}: its options are not readable: {error}"
         raise UserError(message) from error

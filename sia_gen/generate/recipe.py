@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import from_values
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.seeds import image_seed, image_strength
 from sia_gen.runs.spec import Shard, cut, prefixes_of
@@ -51,7 +52,10 @@ class Recipe(Sampling):
         if not isinstance(value, dict) or set(value) != names:
             odd = sorted(names.symmetric_difference(value if isinstance(value, dict) else ()))
             raise UserError(f"run.json: recipe lacks or does not know: {', '.join(odd)}")
-        return cls(**{**value, "categories": tuple(value["categories"])})
+        recipe: Recipe = from_values(cls, value, "run.json: recipe")
+        if min(recipe.per_category, recipe.shard_size, recipe.batch_size) < 1:
+            raise UserError("run.json: its recipe makes no shards: expected sizes of at least 1")
+        return recipe
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as a JSON object."""

@@ -14,11 +14,14 @@ README.md, croissant.json, card/     what people and other programs are told of 
 from __future__ import annotations
 
 import os
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes, read_json, to_json
 from sia_gen.core.store.objects import Location, ObjectPath, locate
 from sia_gen.runs import claims, lock
 from sia_gen.runs.spec import SHOWN, difference
@@ -37,11 +40,11 @@ def document_path(run: Location) -> Location:
 
 def _foreign(path: Location) -> str:
     """Returns the name of something that no run left here, or "": a killed start leaves little."""
-    if document_path(path).is_file():
-        return ""
     ours = {lock.NAME, lock.DRIVERS, claims.FOLDER}
     names = sorted(entry.name for entry in path.iterdir())
-    return next((n for n in names if n not in ours and not n.startswith(TEMPORARY_PREFIX)), "")
+    foreign = [n for n in names if n not in ours and not n.startswith(TEMPORARY_PREFIX)]
+    # In this order: another driver may begin here meanwhile, and run.json is its first file.
+    return "" if not foreign or document_path(path).is_file() else foreign[0]
 
 
 def _check_address(place: ObjectPath) -> ObjectPath:
@@ -155,6 +158,33 @@ def require_same(run: Location, kind: str, recipe: dict[str, Any], *, alone: boo
 def document(kind: str, recipe: dict[str, Any], **facts: Any) -> dict[str, Any]:
     """Returns the content of run.json."""
     return {"schema": SCHEMA, "kind": kind, "recipe": recipe, **facts}
+
+
+def begin(run: Location, kind: str, recipe: dict[str, Any], content: dict[str, Any]) -> None:
+    """Publishes run.json; of several drivers that begin together the first one's stays."""
+    if not create_bytes(run / NAME, to_json(content)):
+        require_same(run, kind, recipe)
+
+
+_WRITER = re.compile(r"-(\d+)-[0-9a-f]{8}$")  # who is writing a temporary file: its pid
+
+
+def _in_hand(path: Location) -> bool:
+    """Returns whether another living process of this host may be writing a temporary file."""
+    found = _WRITER.search(path.name)
+    if not isinstance(path, Path) or found is None or int(found[1]) == os.getpid():
+        return False
+    with suppress(OSError):
+        os.kill(int(found[1]), 0)
+        return time.time() - path.stat().st_mtime < 600
+    return False
+
+
+def sweep(run: Location) -> None:
+    """Removes the temporary files that killed processes left in a run folder."""
+    for path in strays(run):
+        if not _in_hand(path):
+            path.unlink(missing_ok=True)
 
 
 def strays(run: Location) -> list[Location]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.store.objects import Location
+from sia_gen.core.store.paths import checked_name
 from sia_gen.core.store.shards import is_done, record_path
 
 S = TypeVar("S", bound="Shard")
@@ -24,6 +26,16 @@ S = TypeVar("S", bound="Shard")
 MAX_SHARDS = 1_000_000
 PARALLEL = 16  # requests at a time to an object store
 SHOWN = 5  # differing options that a message names
+
+
+@lru_cache(1024)
+def _is_name(name: object) -> bool:
+    """Returns whether a dataset or a category has a name that is one part of a path."""
+    try:
+        checked_name(name, "")
+    except UserError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +48,16 @@ class Shard:
     first: int
     count: int
     prefix: str = ""  # what its samples' keys begin with, where it is not the plain name
+
+    def __post_init__(self) -> None:
+        """Refuses what leads out of the run folder, whoever wrote the run.json that says it."""
+        where = "the specification of a shard"
+        if not (_is_name(self.dataset) and _is_name(self.category)):
+            checked_name(self.dataset, f"{where}: dataset")
+            checked_name(self.category, f"{where}: category")
+        for number in (self.shard, self.first, self.count):
+            if type(number) is not int or not 0 <= number < 2**63:
+                raise UserError(f"{where}: {str(number)[:50]} is no number of images or shards")
 
     @property
     def key(self) -> str:

@@ -108,5 +108,5 @@ def test_missing_and_enormous_files_are_refused(tmp_path: Path) -> None:
 
 def test_png_keeps_every_bit() -> None:
     np.testing.assert_array_equal(decode(encode_png(RGB), "x"), RGB)
-    with pytest.raises(UserError, match="x cannot be decoded"):
+    with pytest.raises(UserError, match="x is named like an image but is none"):
         decode(b"no", "x")

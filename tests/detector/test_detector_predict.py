@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.inference import overlay
-from detector.inference import predict as predict_module
-from detector.inference.predict import PredictOptions, predict, promised, threshold_of
+from detector.inference import overlay, pipeline
+from detector.inference.engine import Engine
+from detector.inference.predict import PredictOptions, predict, promised, threshold_of, watch
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError
 
@@ -54,7 +54,7 @@ def test_folder_gives_pictures_and_a_table_and_names_bad_files(
         wanted = "anomalous" if float(row["score"]) > float(row["threshold"]) else "normal"
         assert row["decision"] == wanted
         picture = Image.open(out / "overlays" / f"{row['path']}.png")
-        assert picture.size == (3 * 32 + 2 * overlay.GAP, 32)
+        assert picture.size == (3 * 50 + 2 * overlay.GAP, 40 + overlay.CAPTION)
     document = json.loads((out / "predictions.json").read_text())
     assert "held-out normal images" in document["threshold_from"]
     assert [bad["path"] for bad in document["unreadable"]] == ["text.png"]
@@ -115,16 +115,17 @@ def test_a_rerun_goes_on_and_does_again_what_changed(
     for i in range(3):
         (source / f"{i}.png").write_bytes(stripes.test[i].path.read_bytes())
     model, out, options = trained / "line" / "stripes", tmp_path / "out", PredictOptions()
-    looked: list[int] = []
-    maps = predict_module.anomaly_maps
+    looked: list[Any] = []
+    answers = Engine.answers
 
-    def counted(*arguments: Any) -> Any:
-        looked.append(1)
-        if len(looked) == 3:
+    def counted(engine: Engine, prepared: Any, sizes: Any) -> Any:
+        looked.extend(prepared)
+        if prepared and len(looked) == 3:
             raise KeyboardInterrupt
-        return maps(*arguments)
+        return answers(engine, prepared, sizes)
 
-    monkeypatch.setattr(predict_module, "anomaly_maps", counted)
+    monkeypatch.setattr(pipeline, "BATCH", 1)
+    monkeypatch.setattr(Engine, "answers", counted)
     with pytest.raises(KeyboardInterrupt):
         predict(source, model, out, options)
     table = (out / "predictions.csv").read_text()
@@ -144,3 +145,51 @@ def test_a_folder_without_images_is_told_what_is_accepted(trained: Path, tmp_pat
     (tmp_path / "photos" / "IMG_1.heic").write_bytes(b"x")
     with pytest.raises(UserError, match=r"1 other files, such as IMG_1\.heic.*\.jpg.*\.png"):
         predict(tmp_path / "photos", trained / "line" / "stripes", tmp_path / "o", PredictOptions())
+
+
+def test_a_watched_folder_is_answered_as_images_come(
+    trained: Path, stripes: Category, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    model = trained / "line" / "stripes"
+    looks: list[int] = []
+
+    def stop() -> bool:
+        number = len(looks)
+        looks.append(number)
+        if number in {1, 3}:
+            (source / f"{number}.png").write_bytes(stripes.test[number].path.read_bytes())
+        if number == 4:
+            (source / "broken.png").write_text("no image")
+        return number == 8
+
+    options = PredictOptions(device="cpu", watch=0.01, overlays=False)
+    summary = watch(source, model, out, options, stop)
+    assert [row["path"] for row in summary["predictions"]] == ["1.png", "3.png"]
+    assert [bad["path"] for bad in summary["unreadable"]] == ["broken.png"]
+    assert not (out / "overlays").exists()
+
+
+def test_a_killed_prediction_loses_at_most_its_batches(
+    trained: Path, stripes: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    for i in range(6):
+        (source / f"{i}.png").write_bytes(stripes.test[i].path.read_bytes())
+    model, options = trained / "line" / "stripes", PredictOptions(device="cpu", overlays=False)
+    predict(source, model, out, options)
+    lines = (out / "predictions.jsonl").read_bytes()
+    (out / "predictions.jsonl").write_bytes(lines[: lines.rfind(b"{") + 9])  # cut in a line
+    computed: list[Any] = []
+    answers = Engine.answers
+    monkeypatch.setattr(Engine, "answers", lambda e, p, s: computed.extend(p) or answers(e, p, s))
+    assert predict(source, model, out, options)["images"] == 6
+    assert len(computed) == 1
+    before, after = (
+        [json.loads(line) for line in text.splitlines()]
+        for text in (lines, (out / "predictions.jsonl").read_bytes())
+    )
+    assert after[:5] == before[:5] and after[5]["path"] == before[5]["path"]
+    assert after[5]["score"] == pytest.approx(before[5]["score"], abs=1e-5)

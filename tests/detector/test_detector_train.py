@@ -307,3 +307,40 @@ def test_one_training_image_and_tiny_images_are_refused(tmp_path: Path, tiny: Ma
     with pytest.raises(UserError, match="is 3 x 3 pixels, smaller than the backbone's deepest"):
         train(tiny(), single(alone, []), tmp_path / "run", cpu())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_training_grows_and_steps_in_between_can_be_scored(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path
+) -> None:
+    task, run = single(stripes, find_shards(generated)), tmp_path / "run"
+    short = train(tiny(steps=20, keep_every=10), task, run, cpu())
+    folder = runfolder.folder_of(run, stripes)
+    assert score(run, stripes, "cpu", step=10)
+    kept = scorefile.read(folder / "kept" / "step-00000010" / "scores").protocol
+    assert kept["checkpoint_rule"] == "step 10 of 20" and kept["run"]["steps"] == 10
+    with pytest.raises(UserError, match=r"kept no step 20, but \[10\]"):
+        score(run, stripes, "cpu", step=20)
+    with pytest.raises(UserError, match="other options: steps: 20 there, 10 asked"):
+        train(tiny(steps=10), task, run, cpu())
+    grown = train(tiny(steps=30), task, run, cpu())
+    assert grown["step"] == 30 and grown["grown"] == [[20, 20, 30]]
+    assert grown["curve"][:2] == short["curve"] and len(grown["curve"]) == 3
+    assert grown["sha256"] != short["sha256"] and grown["cpu_seconds"] > 0
+    assert train(tiny(steps=30), task, run, cpu()) == grown
+    score(run, stripes, "cpu")
+    assert scorefile.read(folder / "scores").protocol["checkpoint_rule"] == "last"
+
+
+def test_a_budget_chooses_the_steps_and_trains_like_them(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = single(stripes, find_shards(generated))
+    monkeypatch.setattr(training.Loop, "_affordable", affordable := training.Loop._affordable)
+    monkeypatch.setattr(training.Loop, "_affordable", lambda *a: affordable(*a) * 0 + 10)
+    one = train(tiny(steps=0, budget_minutes=5.0), task, tmp_path / "budget", cpu())
+    other = train(tiny(steps=10), task, tmp_path / "steps", cpu())
+    assert one["step"] == one["total"] == 10 and one["speed"]["seconds_per_step"] > 0
+    assert one["curve"] == other["curve"]
+    score(tmp_path / "budget", stripes, "cpu")
+    scores = runfolder.folder_of(tmp_path / "budget", stripes) / "scores"
+    assert scorefile.read(scores).protocol["budget_minutes"] == 5.0

@@ -22,6 +22,7 @@ from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.data.layouts import Found, list_folder
 from sia_gen.core.data.rows import ANOMALOUS, NORMAL, Row, read_rows
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.paths import checked_name, relative_name
 
 SUFFIXES = (".csv", ".json", ".jsonl")
 TEXTS = (".tsv", ".txt")  # lists where a user gives them by name
@@ -42,9 +43,9 @@ def is_list(path: Path) -> bool:
 def _located(name: str, base: Path, where: str) -> Path:
     """Returns the file that a list's path means; UserError where it climbs out or is missing."""
     path = Path(name.replace("\\", "/"))
-    if ".." in path.parts:
-        raise UserError(f"{where}: {name!r} climbs out of {base}: give a path below it")
-    full = path if path.is_absolute() else base / path
+    # A list may name files anywhere by their absolute paths: its user says so by giving it.
+    relative = relative_name("/".join(path.parts[1:]) if path.is_absolute() else str(path), where)
+    full = Path(path.anchor) / relative if path.is_absolute() else base / relative
     if not full.is_file():
         raise UserError(f"{where}: {full} does not exist")
     return full
@@ -152,8 +153,7 @@ def read_lists(
 
 def _place(row: Row, path: Path, image: Path, base: Path, categories: dict[str, _Files]) -> None:
     name = _category_of(row.values, path)
-    if "/" in name or name in {".", ".."}:
-        raise UserError(f"{row.where}: category {name!r} is no name")
+    checked_name(name, f"{row.where}: category")
     files = categories.setdefault(name, _Files())
     anomalous = _is_anomalous(row.values, row.where)
     split = _split_of(row.values, path, anomalous, row.where)

@@ -10,6 +10,7 @@ import numpy as np
 from sia_gen.core.data.category import Category, ExampleImage
 from sia_gen.core.data.problems import Problem, error, note
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import decoding
 from sia_gen.core.pixels.images import ORIENTATION, open_image, read_size
 from sia_gen.core.pixels.masks import MaskFile, read_mask_file
 from sia_gen.core.pixels.ranges import is_wide
@@ -53,7 +54,7 @@ def look_at_image(category: Category, path: Path) -> Look:
         digest = sha256_file(path)
         pixels = category.read_image(path)
         size = read_size(path)
-        with open_image(path, header_only=True) as image:
+        with decoding(path), open_image(path, header_only=True) as image:
             wide = is_wide(image)
             if image.mode not in USUAL_MODES and not wide:
                 problems.append(note("mode", file, f"mode {image.mode}: read as 8-bit RGB"))

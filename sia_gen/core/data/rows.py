@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import is_image_name
+from sia_gen.core.store.documents import parse_json, read_limited
 
 NAMES = {
     "image": ("image", "filename", "path", "image_path", "img_path", "file", "file_name", "img"),
@@ -65,10 +65,10 @@ def _known(raw: dict[str, Any], where: str) -> dict[str, str]:
 
 def _text_of(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_limited(path)
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # "Unicode text" of spreadsheets
             return content.decode("utf-16")
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable UTF-8 text: {error}") from error
 
@@ -155,11 +155,9 @@ def _is_label(value: str) -> bool:
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError:
         document = None  # one object a line, or a fault that is told with its line
-    except RecursionError as error:
-        raise UserError(f"{path} is nested too deep for a list of images") from error
     if isinstance(document, list):
         yield from _objects(path, document, "", {})
         return
@@ -179,8 +177,8 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}:{number}"
         try:
-            raw = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            raw = parse_json(line)
+        except ValueError as error:
             raise UserError(f"{where} is not a JSON object: {error}") from error
         if not isinstance(raw, dict):
             raise UserError(f"{where} is not a JSON object but {type(raw).__name__}")

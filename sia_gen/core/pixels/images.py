@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import MAX_PIXELS, decoding, open_limited
 from sia_gen.core.pixels.ranges import (
     ValueRange,
     deep_channels,
@@ -19,12 +20,13 @@ from sia_gen.core.pixels.ranges import (
     usual_range,
 )
 
+__all__ = ["MAX_PIXELS"]
+
 Array8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 ORIENTATION = 0x0112  # EXIF's tag
-MAX_PIXELS = 64_000_000  # larger headers are refused before anything is decoded
 
 
 def is_image_name(path: Path) -> bool:
@@ -34,36 +36,14 @@ def is_image_name(path: Path) -> bool:
 
 def open_image(path: Path, *, header_only: bool = False) -> Image.Image:
     """Returns an image file, decoded unless its header is enough; UserError for what is none."""
-    try:
-        image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            message = (
-                f"{path} declares {image.width} x {image.height} pixels, more than the limit of"
-                f" {MAX_PIXELS}: resize it, or remove it"
-            )
-            raise UserError(message)
+    with decoding(path):
+        image = open_limited(path, path)
         frames = getattr(image, "n_frames", 1)
         # A photograph of a telephone (MPO) carries a second picture of the same; the first is it.
         if frames > 1 and image.format != "MPO":
             raise UserError(f"{path} holds {frames} pictures: give one file for each")
         if not header_only:
             image.load()
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except UnidentifiedImageError as error:
-        message = f"{path} is named like an image but is none: replace it, or remove it"
-        raise UserError(message) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        message = (
-            f"{path} declares more pixels than the limit of {MAX_PIXELS} ({error}): resize it, or"
-            " remove it"
-        )
-        raise UserError(message) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        message = f"{path} cannot be decoded ({error}): replace it, or remove it"
-        raise UserError(message) from error
     return image
 
 
@@ -72,7 +52,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
     A photograph that its camera marks as lying on its side is turned; UserError if it is no image.
     """
-    with open_image(path, header_only=True) as image:
+    with decoding(path), open_image(path, header_only=True) as image:
         # PNG would decode the whole file to look for a mark that is hardly ever there.
         marked = image.format != "PNG" or "exif" in image.info
         sideways = marked and image.getexif().get(ORIENTATION, 1) in {5, 6, 7, 8}
@@ -112,8 +92,9 @@ def read_image(
     `value_range` becomes 0 to 255; without it the range that their type means (see ranges.py).
     Resizing is bilinear with antialiasing and without crop, as the papers' loaders do (Pillow's).
     """
-    image = _resized(_to_rgb(path, value_range), size, Image.Resampling.BILINEAR)
-    return np.array(image, dtype=np.uint8)
+    with decoding(path):
+        image = _resized(_to_rgb(path, value_range), size, Image.Resampling.BILINEAR)
+        return np.array(image, dtype=np.uint8)
 
 
 def resize_image(image_HWC: Array8, size: int) -> Array8:
@@ -131,13 +112,8 @@ def encode_png(image: Array8, level: int = 1) -> bytes:
 
 def decode(content: bytes, name: str) -> Array8:
     """Returns encoded image bytes as uint8 RGB (H, W, 3); name is used in error messages."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name} declares {image.width} x {image.height} pixels: refused")
-            return np.array(image.convert("RGB"), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name} cannot be decoded: {error}") from error
+    with decoding(name), open_limited(io.BytesIO(content), name) as image:
+        return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
 def grid(rows: list[list[Array8]], gap: int = 2) -> Array8:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import decoding
 from sia_gen.core.pixels.images import Mask, open_image
 
 LOSSY = {"JPEG", "MPO"}
@@ -108,7 +109,11 @@ def read_mask_file(path: Path) -> MaskFile:
 
     UserError where the file cannot be read, or says two things at once.
     """
-    opened = open_image(path)
+    with decoding(path):
+        return _understood(open_image(path), path)
+
+
+def _understood(opened: Image.Image, path: Path) -> MaskFile:
     lossy = opened.format in LOSSY
     image = ImageOps.exif_transpose(opened)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import open_limited
 
 ValueRange = tuple[float, float]
 
@@ -73,7 +74,7 @@ def is_wide(image: Image.Image) -> bool:
 
 def _low_bytes(path: Path) -> Image.Image:
     """Returns the low bytes of channels of 16 bits: read with the byte order turned round."""
-    image: Any = Image.open(path)
+    image: Any = open_limited(path, path)
     changed = []
     for tile in image.tile:
         mode = _rawmode(tile)

@@ -138,9 +138,16 @@ class ObjectPath:
         stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed or 0)
         return Stat(int(info.get("size") or 0), stamp)
 
-    def read_bytes(self) -> bytes:
-        """Returns the object's content."""
-        return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+    def read_bytes(self, limit: int | None = None) -> bytes:
+        """Returns the object's content, or its first `limit` bytes."""
+        if limit is None:
+            return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+        try:
+            return self.read_range(0, limit)
+        except StoreError:
+            if self.stat().st_size == 0:  # which has no range
+                return b""
+            raise
 
     def read_range(self, offset: int, size: int) -> bytes:
         """Returns a part of the object's content."""
@@ -156,12 +163,31 @@ class ObjectPath:
         self._call(lambda fs: fs.pipe_file(str(self.key), content))
 
     def create(self, content: bytes) -> bool:
-        """Puts the object where there is none; False where there is one: the first writer wins."""
+        """Puts the object where there is none; False where there is another: the first writer wins.
+
+        A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
+        own object: the same content counts as written.
+        """
         try:
             self._call(lambda fs: fs.pipe_file(str(self.key), content, mode="create"))
         except FileExistsError:
-            return False
+            return self._holds(content)
         return True
+
+    def _holds(self, content: bytes) -> bool:
+        """Returns whether the object is there with this content."""
+        try:
+            return self.stat().st_size == len(content) and self.read_bytes() == content
+        except FileNotFoundError:
+            return False
+
+    def now(self) -> float:
+        """Returns the store's own time, in seconds: that of an object which is written for it."""
+        probe = self / f".tmp-time-{secrets.token_hex(8)}"
+        probe.replace_content(b"")
+        found = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return found
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object."""

@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.pixels.ranges import ValueRange, checked, measure
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.core.store.walk import is_hidden, walk
+from sia_gen.core.text import markdown
 from sia_gen.generate.card import SHEET, Card, head, table, tail
 from sia_gen.generate.content import Made, Prepared, WorkerConfig, stored_options
 from sia_gen.generate.options import PackOptions
@@ -111,7 +111,7 @@ def scan(options: PackOptions) -> list[PackedShard]:
 def _stored(path: Path, value_range: ValueRange | None) -> tuple[bytes, str]:
     """Returns a file's bytes and suffix as they go into a shard."""
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with decoding(path), open_limited(io.BytesIO(content), path) as image:
         upright = image.getexif().get(ORIENTATION, 1) == 1
         plain = image.mode in {"RGB", "L"} and "transparency" not in image.info
         suffix = KEPT.get(image.format or "")
@@ -220,8 +220,8 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     source = Path(document["source"]).name
     images = finished.images.total()
     text = f"""{head(f"{dataset}, packed", images)}
-{images} images of {len(finished.images)} categories, packed from the folder `{source}` by `sia-gen
-pack`. The images keep the licence they came with.
+{images} images of {len(finished.images)} categories, packed from the folder {markdown(source)}
+by `sia-gen pack`. The images keep the licence they came with.
 
 {SHEET}
 {table(finished)}{tail(finished)}"""
