@@ -149,11 +149,11 @@ def _finished(
     kept = [held for _, held in calibration(splits, options.protocol)]
     kind, chosen = ("held-out", kept) if any(kept) else ("training", [u for u, _ in splits])
     paths = tuple(p for part in chosen for p in part)
-    normals = normal_images(list(zip(chosen, rules, strict=True)), options)
+    normals = normal_images(list(zip(chosen, rules, strict=True)), options, task.read_image)
     model.eval()
     model.calibrate(_Repeated(lambda: _read(normals, device, kind == "training")))
     judge = copy.deepcopy(model).inference_form()
-    scores = score_files(judge, paths, Frame.of(options), device)
+    scores = score_files(judge, paths, Frame.of(options), device, task.read_image)
     return facts | {
         "options": dataclasses.asdict(options),
         "category": task.key,
@@ -198,7 +198,7 @@ def _fit(
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = normal_images(parts, options)
+    normals = normal_images(parts, options, task.read_image)
     batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

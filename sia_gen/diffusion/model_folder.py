@@ -35,6 +35,8 @@ class ModelFacts:
     sampling_steps: int = 0  # the only number of steps the model was finished for; 0: any
     health: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    # By category, where the files it was trained on had more than 8 bits.
+    value_ranges: dict[str, Any] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool | None:
@@ -100,6 +102,7 @@ def describe(model: Path) -> ModelFacts:
             sampling_steps=int(facts.get("sampling_steps", 0)),
             health=dict(facts.get("health", {})),
             training=dict(facts.get("training", {})),
+            value_ranges=dict(facts.get("value_ranges", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{model / FACTS} lacks or misstates {error}") from error

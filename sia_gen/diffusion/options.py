@@ -23,6 +23,13 @@ class TrainOptions:
         help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).", metavar="DATA"
     )
     categories: str = option("all", "all, or names and globs, by commas.", metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
     out: str = option(help="Folder of the run; the model comes to OUT/model.", metavar="DIR")
     preset: str = option(
         "small-64", "Network: adm-256, adm-128, small-128, small-64 or tiny-16.", metavar="NAME"
@@ -87,4 +94,6 @@ class TrainOptions:
         found = {name: value for name, value in asdict(self).items() if name not in free}
         if self.spacing == "leading":
             del found["spacing"]  # runs that began before there was a choice go on
+        if self.value_range is None:
+            del found["value_range"]
         return found

@@ -20,6 +20,7 @@ from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.core.store.held import held
+from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
 from sia_gen.diffusion.look import verdict
@@ -67,6 +68,9 @@ def _require_divisible(network: Any, patch: int, options: TrainOptions) -> None:
 
 def _refuse_other_run(out: Path, options: TrainOptions) -> None:
     previous = out / "train.json"
+    made = (out / "model").exists() or any((out / "checkpoints").glob("step-*"))
+    if previous.exists() and not made:
+        return  # nothing was made yet, which binds nobody
     if previous.exists():
         before, now = read_json(previous)["identity"], options.identity()
         changed = [
@@ -85,7 +89,7 @@ def _refuse_other_run(out: Path, options: TrainOptions) -> None:
 
 def train(options: TrainOptions) -> Path:
     """Trains a model and returns its folder, `out`/model; run again, it resumes or is done."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     _refuse_other_run(out, options)
     finished = out / "model" / FACTS
     if finished.exists():
@@ -164,6 +168,7 @@ def _publish(
             "patch": patch,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
+            **({"value_ranges": normals.value_ranges} if normals.value_ranges else {}),
             "training": {
                 # Where it was written is of no meaning elsewhere.
                 "options": {k: v for k, v in asdict(options).items() if k != "out"},

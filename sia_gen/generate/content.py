@@ -17,8 +17,7 @@ from typing import Any, Protocol
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
-from sia_gen.core.store.mirror import local_folder
-from sia_gen.core.store.objects import Location, is_url, locate
+from sia_gen.core.store.objects import Location
 from sia_gen.core.store.tars import Tar
 from sia_gen.generate.card import Card
 from sia_gen.runs import folder
@@ -147,15 +146,12 @@ class Content(Protocol):
         """Returns what the dataset card says."""
 
 
-def open_data(data: str) -> Dataset:
-    """Returns the dataset of a name, a folder, or an address, of which a copy is kept here."""
-    return open_dataset(local_folder(locate(data)) if is_url(data) else data)
-
-
-def open_apart(data: str, out: str) -> tuple[Dataset, Location]:
+def open_apart(
+    data: str, out: str, value_range: tuple[float, float] | None = None
+) -> tuple[Dataset, Location]:
     """Returns the dataset and the output folder; UserError where one lies inside the other."""
     place = folder.check_output(out)
-    dataset = open_data(data)
+    dataset = open_dataset(data, value_range)
     for root in dataset.roots:
         folder.require_apart(place, root)
     return dataset, place

@@ -255,6 +255,21 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:", text) is not None
 
 
+def require_local(place: str | Path, what: str) -> Path:
+    """Returns a local path; UserError for an address where a command takes paths only.
+
+    A path made of `s3://bucket` has lost a slash: it is known by its first part.
+    """
+    text = str(place)
+    if is_url(text) or (isinstance(place, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)):
+        address = text if "://" in text else text.replace(":/", "://", 1)
+        raise UserError(
+            f"{what} {address}: this command takes files and folders only, no address; give a local"
+            " path, and copy to the store yourself"
+        )
+    return Path(place)
+
+
 def locate(text: str) -> Location:
     """Returns the place that a text names: a path, or `s3://bucket/prefix`; UserError otherwise."""
     if not is_url(text):

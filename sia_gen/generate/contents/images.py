@@ -60,6 +60,7 @@ def prepare(options: RunOptions) -> PreparedImages:
             read_size(path)
     located = model.locate(options.model)
     facts = model.describe(located)
+    categories = model.as_trained(categories, facts)
     model.require_classes(options.model, facts, [category.name for category in categories])
     several = dataset.layout == "set"
     names = tuple(category.key if several else category.name for category in categories)
