@@ -44,9 +44,14 @@ class _Registered(Metric):
             raise UserError(f"{name} is of kind {self.about.kind}, not {kind}")
         known = {key: kwargs.pop(key) for key in self._arguments() & kwargs.keys()}
         super().__init__(**kwargs)
-        self.arguments, self.higher_is_better = known, self.about.higher_is_better
+        self.arguments = known
         for state in states:
             self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction that the registry names."""
+        return self.about.higher_is_better
 
     def _arguments(self) -> set[str]:
         return {key for variant in self.about.variants for key in variant.arguments}

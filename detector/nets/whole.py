@@ -36,7 +36,7 @@ class WholeImage(nn.Module):
         rows = self.pooled(features_BCHW) - self.mean
         with torch.autocast(rows.device.type, enabled=False):
             left = rows - (rows @ self.components.T) @ self.components
-        places = left.reshape(len(rows), -1, self.side, self.side)
+        places = left.unflatten(1, (-1, self.side, self.side))
         return places.square().mean(1, keepdim=True).sqrt()
 
 

@@ -191,23 +191,22 @@ def _valued(
 
 
 def _ranked(kind: str) -> list[MetricColumn]:
-    return [column for column in metrics.columns(kind).values() if column.metric.ranks]
+    return [c for c in metrics.columns(kind).values() if c.metric.ranks]
 
 
 def _image_part(side: Side, kind: str, labels: npt.NDArray[np.bool_]) -> dict[str, Valued]:
     scores = side.image_scores(kind)
-    columns = [column for column in _ranked("image") if column.variant.inputs == (kind,)]
-    rankings = {"image ranking": rank(scores, labels)}
-    return _valued(columns, rankings, bootstrap.count_images(scores, labels))
+    columns = [c for c in _ranked("image") if c.variant.inputs == (kind,)]
+    counts = bootstrap.count_images(scores, labels)
+    return _valued(columns, {"image ranking": rank(scores, labels)}, counts)
 
 
 def _pixel_part(side: Side, keep: npt.NDArray[np.bool_]) -> dict[str, Valued]:
     labels = np.array([bool(item["anomalous"]) for item in side.scores.items])[keep]
     maps, masks = side.scores.maps_NHW[keep], side.scores.masks_NHW[keep]
-    pixels, regions = rank_both(maps, masks)
-    counts = bootstrap.count_pixels(maps, masks, labels, bootstrap.cuts_of(pixels))
-    rankings = {"pixel ranking": pixels, "region ranking": regions}
-    return _valued(_ranked("pixel"), rankings, counts)
+    rankings = dict(zip(("pixel ranking", "region ranking"), rank_both(maps, masks), strict=True))
+    cuts = bootstrap.cuts_of(rankings["pixel ranking"])
+    return _valued(_ranked("pixel"), rankings, bootstrap.count_pixels(maps, masks, labels, cuts))
 
 
 def _difference(name: str, a: Valued, b: Valued, times: Floats) -> tuple[Difference, Floats]:
@@ -263,7 +262,7 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
     times = bootstrap.draws(labels, a.scores.category, "compare")
     parts = [(_image_part(a, kind, labels), _image_part(b, kind, labels), times)]
     keep = _usable(a) & _usable(b)
-    undefined: dict[str, str] = {}
+    undefined = {}
     try:
         parts.append((_pixel_part(a, keep), _pixel_part(b, keep), times[:, keep]))
     except UndefinedMetric as error:
@@ -289,8 +288,7 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
 
 def over_categories(found: list[Comparison]) -> list[Difference]:
     """Returns the differences of the unweighted means over categories, drawn independently."""
-    names = [d.metric for d in found[0].differences]
-    shared = [n for n in names if all(n in c.replicates for c in found)]
+    shared = [n for n in found[0].replicates if all(n in c.replicates for c in found)]
     out = []
     for name in shared:
         values = [next(d for d in c.differences if d.metric == name) for c in found]
@@ -310,10 +308,9 @@ def run(a: Path, b: Path, kind: str = "max") -> tuple[list[Comparison], list[str
             f"{a} and {b} have no category in common: {', '.join(sorted(sides[0]))} and"
             f" {', '.join(sorted(sides[1]))}"
         )
+    each = ((sides[0], sides[1], a), (sides[1], sides[0], b))
     notes = [
-        f"{key}: only in {place}"
-        for own, other, place in ((sides[0], sides[1], a), (sides[1], sides[0], b))
-        for key in sorted(own.keys() - other.keys())
+        f"{k}: only in {place}" for own, other, place in each for k in sorted(own.keys() - other)
     ]
     return [compare(sides[0][key], sides[1][key], kind) for key in shared], notes
 

@@ -10,6 +10,8 @@ change nothing; two defects weigh the same whatever their area.
 
 from __future__ import annotations
 
+import numpy.typing as npt
+
 from harness.metrics import SHARE, Metric, Variant
 from sia_gen.core.statistics import draws
 from sia_gen.core.statistics.ranking import Ranking
@@ -35,4 +37,8 @@ METRIC = Metric(
     ),
     place=40,
 )
-compute = METRIC.compute
+
+
+def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike, limit: float = 0.3) -> float:
+    """Returns PRO up to false-positive rate `limit`, 0..1, for maps and masks (N, H, W)."""
+    return METRIC.compute(score_maps, masks, limit=limit)

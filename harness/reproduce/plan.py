@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.reproduce.options import Options
 from sia_gen.core.data.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
@@ -17,25 +18,7 @@ from sia_gen.core.recipes import read_recipe, read_yaml
 
 COMMANDS = ("sia-gen", "detector", "harness")
 KINDS = ("detection", "quality")
-BUDGETS = ("small", "paper")
 MODEL, TEXTURES = "model", "textures"  # what a recipe's `sources` may say that one takes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user asked for; `numbers` replace those of the budget (steps, per_category, ...)."""
-
-    table: str
-    data: str
-    out: Path
-    budget: str = "small"
-    model: str | None = None
-    categories: str = "all"
-    rows: str = "*"
-    seeds: tuple[int, ...] = ()
-    textures: str | None = None  # a folder of textures, for rows whose source is dtd
-    train_arguments: tuple[str, ...] = ()
-    numbers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,22 +208,20 @@ class _Planner:
 
     def textures(self, row: dict[str, Any]) -> tuple[str, ...]:
         """Returns the option that names textures, for rows that blend them in."""
-        given = self.options.textures
-        return ("--textures", given) if given and TEXTURES in self.takes(row) else ()
+        given = self.options.textures if TEXTURES in self.takes(row) else None
+        return ("--textures", given) if given else ()
 
     def shards(self, row: dict[str, Any], category: str, seed: int) -> tuple[Path, list[Job]]:
         """Returns the folder of a row's synthetic images of a category, and how to make them."""
         source = self.source(row)
         low, high = (f"{float(s):g}" for s in row.get("s", (0.1, 0.2)))
-        generated = MODEL in self.takes(row)
-        kind = f"{source}-{low}-{high}" if generated else source
+        kind = f"{source}-{low}-{high}" if MODEL in self.takes(row) else source
         folder = self.options.out / "shards" / kind / slug(category) / f"seed-{seed}"
         values = {"category": category, "seed": seed, "folder": folder, "s": (low, high),
                   "source": source, "textures": self.textures(row)}  # fmt: skip
-        jobs: list[Job] = []
-        if generated:
-            values["model"], jobs = self.model()
-        step = "synthesise" if generated else "synthesise_other"
+        step, jobs = "synthesise_other", list[Job]()
+        if MODEL in self.takes(row):
+            step, (values["model"], jobs) = "synthesise", self.model()
         name = f"shards-{kind}-{slug(category)}-{seed}"
         return folder, [*jobs, Job(name=name, command=self.command(step, values))]
 

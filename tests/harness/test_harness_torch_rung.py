@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,7 @@ def values(made: Any) -> dict[str, float]:
     return {name: float(value) for name, value in made.compute().items()}
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 def test_pixels_in_a_collection_are_the_ladder_and_torchmetrics() -> None:
     parts = [case(seed) for seed in range(3)]
     one = collection()
@@ -112,6 +115,7 @@ def test_features_are_the_ladder(name: str) -> None:
         metric.update(given[0], of="real")
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
 def test_fid_and_kid_are_torchmetrics_and_the_ladders() -> None:
     ours: list[Any] = [FID(feature=Pooled()), KID(feature=Pooled(), subsets=7, subset_size=40)]
     theirs = [FrechetInceptionDistance(feature=Pooled()),
@@ -136,48 +140,46 @@ def test_fid_and_kid_are_torchmetrics_and_the_ladders() -> None:
     assert float(whole.compute()[0]) == pytest.approx(ladder, rel=1e-6)
 
 
+def measured(rank: int, ranks: int) -> dict[str, float]:
+    """Returns the values after this process's share of the images, gathered over all."""
+    made = collection()
+    for seed in range(rank, 4, ranks):
+        made.update(*case(seed))
+    density, fid = FeatureMetric("density", feature=Pooled()), FID(feature=Pooled())
+    for part, of in ((images(1), "synthetic"), (images(2), "anomalous")):
+        density.update(part[rank::ranks], of=of)
+        fid.update(part[rank::ranks], real=of == "anomalous")
+    return values(made) | {"density": float(density.compute()), "fid": float(fid.compute())}
+
+
 WORKER = """
-import json, sys
-import torch
+import json
 from accelerate import PartialState
-from torchmetrics import MetricCollection
-from test_harness_torch_rung import FID, FeatureMetric, Pooled, case, collection, images, values
+from test_harness_torch_rung import measured
 
 state = PartialState(cpu=True)
-rank, ranks = state.process_index, state.num_processes
-made = collection()
-for seed in range(rank, 4, ranks):
-    made.update(*case(seed))
-density, fid = FeatureMetric("density", feature=Pooled()), FID(feature=Pooled())
-for part, of in ((images(1), "synthetic"), (images(2), "anomalous")):
-    density.update(part[rank::ranks], of=of)
-    fid.update(part[rank::ranks], real=of == "anomalous")
-found = values(made) | {"density": float(density.compute()), "fid": float(fid.compute())}
+found = measured(state.process_index, state.num_processes)
 if state.is_main_process:
-    print(json.dumps(found))
+    print(json.dumps([state.num_processes, found]))
 state.destroy_process_group()
 """
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    import json
-    import os
-
     (tmp_path / "worker.py").write_text(WORKER)
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    found = []
-    for count in (1, 2):
-        run = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             f"--nproc-per-node={count}", str(tmp_path / "worker.py")],
-            capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr[-2000:]
-        found.append(json.loads(run.stdout.splitlines()[-1]))
-    assert found[0].keys() == found[1].keys()
-    for name, value in found[0].items():
-        assert found[1][name] == pytest.approx(value, abs=1e-6 * max(1.0, abs(value))), name
+    run = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(tmp_path / "worker.py")],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    processes, found = json.loads(run.stdout.splitlines()[-1])
+    expected = measured(0, 1)
+    assert processes == 2 and found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-6 * max(1.0, abs(value))), name
 
 
 def test_the_registry_loads_no_torch() -> None:
