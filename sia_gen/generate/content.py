@@ -157,6 +157,14 @@ def open_apart(
     return dataset, place
 
 
+def stored_text(document: dict[str, Any], name: str, otherwise: str) -> str:
+    """Returns a text of run.json, or `otherwise` where it has none; UserError for another type."""
+    found = document.get(name, otherwise)
+    if not isinstance(found, str):
+        raise UserError(f"{folder.NAME}: {name}: expected a text, found {str(found)[:100]!r}")
+    return found
+
+
 def stored_options(cls: type[Any], document: dict[str, Any], **changes: Any) -> Any:
     """Returns the options in a run.json, changed; UserError where they are not readable."""
     try:

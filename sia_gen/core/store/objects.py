@@ -168,8 +168,17 @@ class ObjectPath:
         A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
         own object: the same content counts as written.
         """
+
+        def put(fs: Any) -> None:
+            try:
+                fs.pipe_file(str(self.key), content, mode="create")
+            except OSError as error:
+                if _is_refused(error):
+                    raise FileExistsError(str(self)) from error
+                raise
+
         try:
-            self._call(lambda fs: fs.pipe_file(str(self.key), content, mode="create"))
+            self._call(put)
         except FileExistsError:
             return self._holds(content)
         return True
@@ -233,6 +242,14 @@ class ObjectPath:
                     raise StoreError(f"{self} cannot be reached: {said}") from error
                 time.sleep(PAUSE)
         raise AssertionError("unreachable")
+
+
+def _is_refused(error: OSError) -> bool:
+    """Returns whether a store answered 412: s3fs knows it only where the answer names the condition
+    that failed, which not every store does."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == 412 or response.get("Error", {}).get("Code") == "PreconditionFailed"
 
 
 Location = Path | ObjectPath

@@ -24,7 +24,7 @@ from sia_gen.core.store.tars import TarBuilder
 from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.core.text import markdown
 from sia_gen.generate.card import SHEET, Card, head, table, tail
-from sia_gen.generate.content import Made, Prepared, WorkerConfig, stored_options
+from sia_gen.generate.content import Made, Prepared, WorkerConfig, stored_options, stored_text
 from sia_gen.generate.options import PackOptions
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished
@@ -163,7 +163,7 @@ def stored(document: dict[str, Any], out: str, *, data: str | None, model: str |
     if model is not None:
         raise UserError(f"--model {model}: no model made packed images; leave it away")
     options: PackOptions = stored_options(PackOptions, document, out=out)
-    return prepare(replace(options, source=data or document.get("source", options.source)))
+    return prepare(replace(options, source=data or stored_text(document, "source", options.source)))
 
 
 class Packer:

@@ -38,6 +38,7 @@ from sia_gen.generate.content import (
     WorkerConfig,
     open_apart,
     stored_options,
+    stored_text,
 )
 from sia_gen.generate.options import SynthesisOptions
 from sia_gen.runs import folder
@@ -232,7 +233,7 @@ def stored(document: dict[str, Any], out: str, *, data: str | None, model: str |
     if model is not None:
         raise UserError(f"--model {model}: no model makes these pairs; leave it away")
     options = stored_options(SynthesisOptions, document, out=out)
-    return prepare(replace(options, data=data or document.get("data", options.data)))
+    return prepare(replace(options, data=data or stored_text(document, "data", options.data)))
 
 
 class PairMaker:
