@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute import trackers
 from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
@@ -93,9 +94,7 @@ def train(options: TrainOptions) -> Path:
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
     channels = image_channels(options, normals)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu"
-    )
+    accelerator = trackers.accelerator_for(str(device), precision, options.report_to, out)
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
@@ -107,7 +106,11 @@ def train(options: TrainOptions) -> Path:
         say(needed.text(memory.free_memory(device)))
         write_json(out / "train.json", {"options": asdict(options), "identity": options.identity()})
     accelerator.wait_for_everyone()
-    losses = Loop(options, normals, accelerator, network, patch, channels).run()
+    trackers.begin(accelerator, out.name or "run", asdict(options))
+    try:
+        losses = Loop(options, normals, accelerator, network, patch, channels).run()
+    finally:
+        trackers.end(accelerator)
     if main:
         _publish(options, normals, accelerator, losses, patch, channels)
     accelerator.wait_for_everyone()
