@@ -82,7 +82,8 @@ def main() -> None:
                 "detector.cli", "train", "--data", str(data), "--categories", "board",
                 "--out", str(out), "--recipe", "mobile", "--weights", given.weights,
                 "--source", given.source, "--steps", str(given.steps * times), "--batch-size", "8",
-                "--seed", str(seed), "--set", "schedule=cosine", "--set", "afs_batches=4", "--holdout", "0", *options,
+                "--seed", str(seed), "--set", "schedule=cosine", "--set", "afs_batches=4",
+                "--holdout", "0", *options,
             )  # fmt: skip
             run(
                 "detector.cli", "score", "--run", str(out), "--data", str(data),
