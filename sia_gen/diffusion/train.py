@@ -21,7 +21,7 @@ from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
-from sia_gen.diffusion.look import verdict
+from sia_gen.diffusion.look import next_step, verdict
 from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
@@ -178,6 +178,7 @@ def _publish(
     write_json(out / "unmeasured" / FACTS, facts)
     (out / "unmeasured").rename(out / "model")
     say(f"health {verdict(facts['health'])}")
+    say(next_step(facts["health"], out / "model", options.data, options.steps))
 
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
