@@ -31,19 +31,15 @@ from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
 from detector.training.progress import counted
 from detector.training.selection import calibration, check, looker
+from sia_gen.compute import trackers
+from sia_gen.compute.trackers import accelerator_for
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
 
-
-def accelerator_for(device: str, precision: str) -> Any:
-    """Returns accelerate's Accelerator for a device and a resolved precision."""
-    from accelerate import Accelerator
-
-    mixed = {"fp32": "no"}.get(precision, precision)
-    return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
+__all__ = ["accelerator_for", "train", "training_set"]
 
 
 @dataclass(frozen=True)
@@ -221,7 +217,11 @@ def _fit(
         loop.facts["backbone_state_sha256"] = model.backbone.state_sha256()
     else:
         loop.resume(*state)
-    loop.run()
+    trackers.begin(accelerator, task.key, dataclasses.asdict(options))
+    try:
+        loop.run()
+    finally:
+        trackers.end(accelerator)
     return _measured(loop.facts, options, loop.parameters, device)
 
 

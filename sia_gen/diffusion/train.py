@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute import trackers
 from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
@@ -23,7 +24,7 @@ from sia_gen.core.store.held import held
 from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
-from sia_gen.diffusion.look import verdict
+from sia_gen.diffusion.look import next_step, verdict
 from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
@@ -99,9 +100,7 @@ def train(options: TrainOptions) -> Path:
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
     channels = image_channels(options, normals)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu"
-    )
+    accelerator = trackers.accelerator_for(str(device), precision, options.report_to, out)
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
@@ -117,7 +116,11 @@ def train(options: TrainOptions) -> Path:
             about = {"options": asdict(options), "identity": options.identity()}
             write_json(out / "train.json", about)
         accelerator.wait_for_everyone()
-        losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        trackers.begin(accelerator, out.name or "run", asdict(options))
+        try:
+            losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        finally:
+            trackers.end(accelerator)
         if main:
             _publish(options, normals, accelerator, losses, patch, channels)
         accelerator.wait_for_everyone()
@@ -186,6 +189,7 @@ def _publish(
     write_json(out / "unmeasured" / FACTS, facts)
     (out / "unmeasured").rename(out / "model")
     say(f"health {verdict(facts['health'])}")
+    say(next_step(facts["health"], out / "model", options.data, options.steps))
 
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
