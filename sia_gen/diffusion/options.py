@@ -49,6 +49,11 @@ class TrainOptions:
         "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
         choices=("leading", "quadratic"),
     )
+    even_phases: bool = option(
+        False,
+        "Sampling takes out the screen pattern of a space-to-depth preset.",
+        flag="--even-phases/--no-even-phases",
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -85,6 +90,8 @@ class TrainOptions:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
-        if self.spacing == "leading":
-            del found["spacing"]  # runs that began before there was a choice go on
+        # Runs that began before there was a choice go on.
+        for name, before in (("spacing", "leading"), ("even_phases", False)):
+            if found[name] == before:
+                del found[name]
         return found
