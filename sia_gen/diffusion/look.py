@@ -36,7 +36,9 @@ class Look:
         self.options, self.normals, self.channels = options, normals, channels
         self.yardstick: health.Yardstick | None = None
         self.scheduler = SDASScheduler(
-            prediction_type=options.prediction, timestep_spacing=options.spacing
+            prediction_type=options.prediction,
+            timestep_spacing=options.spacing,
+            algorithm=options.sampler,
         )
         self.scheduler.set_timesteps(options.sampling_steps)
 

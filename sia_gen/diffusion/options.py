@@ -54,6 +54,11 @@ class TrainOptions:
         "Sampling takes out the screen pattern of a space-to-depth preset.",
         flag="--even-phases/--no-even-phases",
     )
+    sampler: str = option(
+        "iddpm",
+        "The sampler that s = 0 samples are looked at and judged by.",
+        choices=("iddpm", "ddim"),
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -91,7 +96,11 @@ class TrainOptions:
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
         # Runs that began before there was a choice go on.
-        for name, before in (("spacing", "leading"), ("even_phases", False)):
+        for name, before in (
+            ("spacing", "leading"),
+            ("even_phases", False),
+            ("sampler", "iddpm"),
+        ):
             if found[name] == before:
                 del found[name]
         return found

@@ -181,7 +181,11 @@ def _publish(
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
     """Returns the model's health on held-out normal images (see health.py)."""
     generate = load_generator(
-        model, device=options.device, precision=options.precision, steps=options.sampling_steps
+        model,
+        device=options.device,
+        precision=options.precision,
+        steps=options.sampling_steps,
+        sampler=options.sampler,
     )
     samples: dict[str, Array8] = {}
     for name in normals.classes:
@@ -191,4 +195,5 @@ def measure_health(model: Path, options: TrainOptions, normals: NormalImages) ->
             for i in range(0, len(seeds), 16)
         ]
         samples[name] = np.concatenate(made)
-    return health.measure(samples, normals.train(), normals.held_out)
+    found = health.measure(samples, normals.train(), normals.held_out)
+    return {**found, "sampler": options.sampler}
