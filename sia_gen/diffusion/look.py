@@ -23,6 +23,7 @@ from sia_gen.diffusion.normals import NormalImages
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
+from sia_gen.diffusion.unet import even_phases, fold, unfold
 
 COLUMNS = 8
 BATCH = 16
@@ -35,11 +36,13 @@ class Look:
         self.options, self.normals, self.channels = options, normals, channels
         self.yardstick: health.Yardstick | None = None
         self.scheduler = SDASScheduler(
-            prediction_type=options.prediction, timestep_spacing=options.spacing
+            prediction_type=options.prediction,
+            timestep_spacing=options.spacing,
+            algorithm=options.sampler,
         )
         self.scheduler.set_timesteps(options.sampling_steps)
 
-    def __call__(self, step: int, denoiser: torch.nn.Module) -> dict[str, Any]:
+    def __call__(self, step: int, denoiser: Any) -> dict[str, Any]:
         """Writes samples/step-NNNNNNN.png and .json, and returns the health."""
         out, count = Path(self.options.out), max(COLUMNS, self.options.health_images)
         samples = {
@@ -54,7 +57,7 @@ class Look:
         write_json(out / "samples" / f"step-{step:07}.json", {"step": step, **found})
         return found
 
-    def _samples(self, denoiser: torch.nn.Module, label: int, count: int) -> Array8:
+    def _samples(self, denoiser: Any, label: int, count: int) -> Array8:
         device = next(denoiser.parameters()).device
         precision = choose_precision(self.options.precision, device)
         seeds = [derive_seed("grid", label, i) for i in range(count)]
@@ -62,7 +65,14 @@ class Look:
         def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             labels = torch.full((len(x),), label, device=device)
             with autocast(device, precision):
-                return denoiser(x, t, labels).float()
+                out = denoiser(x, t, labels).float()
+            if self.options.even_phases and (patch := int(denoiser.patch)) > 1:
+                product = float(self.scheduler.full.alphas_cumprod[int(t[0])])
+                folded = torch.cat([fold(o, patch) for o in out.chunk(2, dim=1)], dim=1)
+                kind = self.options.prediction
+                folded = even_phases(folded, fold(x, patch), product, self.channels, kind)
+                out = unfold(folded, patch)
+            return out
 
         shape = (self.channels, self.options.resolution, self.options.resolution)
         made = []

@@ -57,6 +57,16 @@ class TrainOptions:
         "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
         choices=("leading", "quadratic"),
     )
+    even_phases: bool = option(
+        False,
+        "Sampling takes out the screen pattern of a space-to-depth preset.",
+        flag="--even-phases/--no-even-phases",
+    )
+    sampler: str = option(
+        "iddpm",
+        "The sampler that s = 0 samples are looked at and judged by.",
+        choices=("iddpm", "ddim"),
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -95,8 +105,13 @@ class TrainOptions:
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
         free |= {"report_to"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
-        if self.spacing == "leading":
-            del found["spacing"]  # runs that began before there was a choice go on
-        if self.value_range is None:
-            del found["value_range"]
+        # Runs that began before there was a choice go on.
+        for name, before in (
+            ("spacing", "leading"),
+            ("even_phases", False),
+            ("sampler", "iddpm"),
+            ("value_range", None),
+        ):
+            if found[name] == before:
+                del found[name]
         return found

@@ -169,6 +169,7 @@ def _publish(
             "resolution": options.resolution,
             "channels": channels,
             "patch": patch,
+            "even_phases": options.even_phases,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
             **({"value_ranges": normals.value_ranges} if normals.value_ranges else {}),
@@ -195,7 +196,11 @@ def _publish(
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
     """Returns the model's health on held-out normal images (see health.py)."""
     generate = load_generator(
-        model, device=options.device, precision=options.precision, steps=options.sampling_steps
+        model,
+        device=options.device,
+        precision=options.precision,
+        steps=options.sampling_steps,
+        sampler=options.sampler,
     )
     samples: dict[str, Array8] = {}
     for name in normals.classes:
@@ -205,4 +210,5 @@ def measure_health(model: Path, options: TrainOptions, normals: NormalImages) ->
             for i in range(0, len(seeds), 16)
         ]
         samples[name] = np.concatenate(made)
-    return health.measure(samples, normals.train(), normals.held_out)
+    found = health.measure(samples, normals.train(), normals.held_out)
+    return {**found, "sampler": options.sampler}

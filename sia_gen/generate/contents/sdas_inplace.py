@@ -346,8 +346,8 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     shallow, deep = shared["depth_range"]
     said = (
         f"\n- Grown in place by model `{shared['checkpoint_sha256']}`:"
-        f" strength {low:g} to {high:g}, depth {shallow:g} to {deep:g}, {shared['steps']} steps,"
-        f" {shared['sampler']}.\n"
+        f" strength {low:g} to {high:g}, depth {shallow:g} to {deep:g},"
+        f" {shared['steps']} steps, {shared['sampler']}.\n"
     )
     head, mark, tail = found.text.partition("\n- `<key>.png`")
     return replace(found, text=head + said + mark.lstrip("\n") + tail)
