@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from detector.data.mixture import canonical, complete_options, parse
+from detector.mixture import canonical, complete_options, parse
 from detector.words import FITS, IMAGE_SCORES, parse_tiles
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from detector import checkpoint
+from detector import run_folder as runfolder
 from detector.data.batches import Batch, Batches
 from detector.model import Detector, Inputs, Stage
 from detector.options import LOOK, TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.constants import Constants, to_tensor
 from detector.training.progress import Progress
 from sia_gen.core.errors import DivergedError, UserError

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.data.source import check_category, needs_shards
 from detector.data.task import Task, single, together
 from detector.options import TrainOptions, resolve
-from detector.training import run_folder as runfolder
 from detector.training.needs import missing
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from detector import checkpoint, models
+from detector import run_folder as runfolder
 from detector.data.batches import Batches
 from detector.data.normals import NormalImages, normal_images
 from detector.data.source import sources
 from detector.data.task import Task
+from detector.engine import score_files
 from detector.frame import Frame
-from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
-from detector.training import run_folder as runfolder
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
 from detector.training.progress import counted
