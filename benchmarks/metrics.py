@@ -11,19 +11,22 @@ final computation; clustered LPIPS of 1,000 x 100 embeddings against all pairs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import nn
 from torchmetrics.functional.classification import binary_auroc
-from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.fid import FrechetInceptionDistance, _compute_fid
+from torchmetrics.image.kid import KernelInceptionDistance
 
-from harness.measure.streaming import histogram_of
 from harness.metrics import clustered_lpips, fid, pixel_auroc, pro
-from harness.metrics._pixels import EIGHT_NEIGHBOURS, rank_both
+from harness.torchmetrics import FID, KID
+from sia_gen.core.statistics.histogram import histogram_of
+from sia_gen.core.statistics.pixels import EIGHT_NEIGHBOURS, rank_both
 
 Array = np.ndarray[Any, Any]
 
@@ -71,6 +74,42 @@ def sweep(maps: Array, masks: Array, thresholds: int, *, relabel: bool) -> float
     inside = x <= 0.3
     x, y = np.append(x[inside], 0.3), np.append(y[inside], np.interp(0.3, x, y))
     return float(np.trapezoid(y, x)) / 0.3
+
+
+class Given(nn.Module):
+    """Features that are given, as torchmetrics' FID and KID ask for a network."""
+
+    num_features = 2048
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns the features (N, 2048) that came as images (N, 1, 1, 2048)."""
+        return images.flatten(1).float()
+
+
+def classes(x: Array, y: Array) -> Iterator[tuple[str, float, float, float]]:
+    """Yields (what, our CPU seconds, torchmetrics', relative difference) of FID and KID."""
+    few = y[np.arange(100) % len(y)]
+    for name, first, second, pair, arguments in (
+        ("FID, 1,000 x 100", x, few, (FID, FrechetInceptionDistance), {}),
+        ("KID, 1,000 x 1,000, 100 subsets of 1,000", x, 0.1 - x, (KID, KernelInceptionDistance),
+         {}),
+        ("KID, 2,000 x 2,000, 100 subsets of 1,000", np.concatenate([x, -x]),
+         np.concatenate([x * 1.1, 0.1 - x]), (KID, KernelInceptionDistance), {}),
+    ):  # fmt: skip
+        values, spent = [], []
+        for kind in pair:
+            metric = kind(feature=Given(), **arguments)
+            for features, real in ((first, False), (second, True)):
+                metric.update(torch.from_numpy(features.copy())[:, None, None], real=real)
+            runs = []
+            for _ in range(2):  # the first run imports what it needs
+                torch.manual_seed(0)
+                metric._computed = None  # torchmetrics would give the first answer again
+                runs.append(timed(metric.compute))
+            value = runs[-1][0]
+            values.append(float(value[0] if isinstance(value, tuple) else value))
+            spent.append(min(seconds for _, seconds in runs))
+        yield name, spent[0], spent[1], values[1] / values[0] - 1.0
 
 
 @click.command()
@@ -123,6 +162,11 @@ def main(thresholds: int, pixels: int) -> None:
     moments = (a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
     theirs, slow = timed(lambda: float(_compute_fid(*moments)))
     line("torchmetrics, final computation", slow, seconds, f"relative {theirs / ours - 1:+.1e}")
+
+    print("\n`compute` of the torchmetrics classes against torchmetrics' own, features of 2048")
+    for name, seconds, slow, off in classes(x, y):
+        line(name, seconds, seconds)
+        line("torchmetrics", slow, seconds, f"relative {off:+.1e}")
 
     centres = rng.normal(size=(100, 50_000)).astype(np.float32)
     print("\nClustered LPIPS of 1,000 x 100 embeddings of 50,000")

@@ -6,6 +6,7 @@
 The plain implementation passes both images of each pair through the backbone, keeps nothing from
 one step to the next, and is contiguous float32. Ours is the trainer's and the scorer's own code.
 Ready batches go to both: making pairs is not measured here (the trainer makes them in a thread).
+With --shares the CPU time of each part of a step follows, pairs of the recipe's source included.
 Prints training pairs/s and inference images/s of both, the median of the ratios, the largest
 deviation of a score, parameters, FLOPs of a forward pass, and peak memory.
 """
@@ -13,6 +14,7 @@ deviation of a score, parameters, FLOPs of a forward pass, and peak memory.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import resource
 import statistics
 import time
@@ -25,14 +27,17 @@ import torch
 import torch.nn.functional as functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from detector.data.source import build as build_source
 from detector.inference.maps import anomaly_maps
 from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import backbone as backbones
+from detector.nets import preparation
 from detector.options import TrainOptions, model_options, resolve
 from detector.training.constants import to_tensor
 from detector.training.train import accelerator_for
 from sia_gen.compute import device as devices
+from sia_gen.core.context import Context
 from sia_gen.core.pixels.images import Array8
 
 
@@ -66,8 +71,9 @@ def plain_step(model: realnet.RealNet, optimizer: Any, batch: dict[str, Any]) ->
     seen, normal = model.features(batch["seen"]), model.features(batch["normal"])
     restored, logits = model.judge(seen, batch["masks"].shape[-2:])
     loss = functional.cross_entropy(logits, batch["masks"].long())
-    for y, n in zip(restored, normal, strict=True):
-        loss = loss + functional.mse_loss(y, n)
+    if model.reconstructions:
+        for y, n in zip(restored, normal, strict=True):
+            loss = loss + functional.mse_loss(y, n)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -127,6 +133,70 @@ def training(
     return options.batch_size / seconds[0], options.batch_size / seconds[1], seconds[2]
 
 
+def shares(
+    model: realnet.RealNet, options: TrainOptions, precision: str, textures: str
+) -> dict[str, float]:
+    """Returns the CPU seconds that the parts of the trainer's step take, one after the other.
+
+    The trainer makes pairs in threads beside the rest.
+    """
+    device = torch.device("cpu")
+    accelerator, half = accelerator_for("cpu", precision), options.batch_size // 2
+    batch = make_batch(options, device)
+    images = to_tensor(batch["images"][:half], device)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    own = torch.arange(half)
+
+    def cpu(act: Callable[[], Any]) -> float:
+        act()
+        began = time.process_time()
+        for _ in range(3):
+            act()
+        return (time.process_time() - began) / 3
+
+    found = {}
+    with accelerator.autocast():
+        with torch.no_grad():
+            found["backbone"] = cpu(lambda: model.features(images))
+            features = model.features(images)
+        if model.reconstructions:
+            found["reconstruction"] = cpu(
+                lambda: sum(
+                    net(torch.cat([x, x])).float().square().mean()
+                    for net, x in zip(model.reconstructions, features, strict=True)
+                ).backward()  # type: ignore[union-attr]
+            )
+        with torch.no_grad():
+            if model.bank is not None:
+                found["memory"] = cpu(lambda: model.bank(preparation.joined(features), own))
+            _, residual, distance = model.witnesses(features)
+        both = torch.cat([residual, residual])
+        far = None if distance is None else torch.cat([distance, distance])
+        size = images.shape[-2:]
+
+        def judge() -> None:
+            logits = model.decide(both, far, (size[0], size[1])).float()
+            target = torch.zeros((options.batch_size, *size), dtype=torch.long)
+            functional.cross_entropy(logits, target).backward()
+
+        found["discriminator"] = cpu(judge)
+    found["pairs"] = cpu(lambda: _pairs(options, batch["normal_images"], half, textures))
+    return found
+
+
+def _pairs(options: TrainOptions, normal: Array8, count: int, textures: str) -> None:
+    whole = np.ones(normal.shape[1:3], dtype=np.bool_)
+    context = Context(
+        resolution=options.resolution, category="noise/images", kind="texture", normals=len(normal),
+        image=lambda i: normal[i], foreground=lambda _: whole,
+    )  # fmt: skip
+    methods = {n: {**v, "textures": textures} if "textures" in v else v
+               for n, v in options.methods.items()}  # fmt: skip
+    method = build_source(dataclasses.replace(options, methods=methods), context)
+    for k in range(count):
+        method.pair(normal[k], whole, np.random.default_rng(k))
+
+
 def inference(
     model: realnet.RealNet, options: TrainOptions, precision: str, rounds: int, device: torch.device
 ) -> tuple[float, float, float, float]:
@@ -178,6 +248,7 @@ def peak_gib(device: torch.device) -> float:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True, help="Of training.")
 @click.option("--score-precision", default="fp32", show_default=True, help="Of inference.")
+@click.option("--shares", "textures", metavar="DTD", help="Shares of a step; DTD's images.")
 @click.option("--sizes-only", is_flag=True, help="Parameters and FLOPs, nothing timed.")
 def main(
     recipes: tuple[str, ...],
@@ -188,6 +259,7 @@ def main(
     device: str,
     precision: str,
     score_precision: str,
+    textures: str | None,
     sizes_only: bool,
 ) -> None:
     """Prints one block of lines for each recipe."""
@@ -208,12 +280,19 @@ def main(
         if sizes_only:
             continue
         model = realnet.build(model_options(realnet.Options, options.options), 0).to(chosen)
+        if model.bank is not None:
+            model.bank.members.normal_()
         spent = training(model, options, precision, rounds, chosen)
         print(
             f"  training    {spent[1]:.2f} pairs/s ({precision}), plain {spent[0]:.2f} (fp32):"
             f" {spent[2]:.2f} x",
             flush=True,
         )
+        if textures:
+            parts = shares(copy.deepcopy(model), options, precision, textures)
+            total = sum(parts.values())
+            told = ", ".join(f"{n} {1000 * v:.0f} ms ({v / total:.0%})" for n, v in parts.items())
+            print(f"  CPU a step  {told}", flush=True)
         made = inference(model, options, score_precision, rounds, chosen)
         print(
             f"  inference   {made[1]:.2f} images/s ({score_precision}), plain {made[0]:.2f} (fp32):"

@@ -237,7 +237,7 @@ def throughput_table(images: int = 32) -> None:
     """Images/s of redi-mobile, second stage and inference, beside the plain implementation."""
     model, options = _mobile()
     x = crops(images, options.resolution)
-    model.prepare(TrainingSet(normal=list(x.split(16)), pairs=[]), 0)
+    model.prepare(TrainingSet(images=len(x), normal=list(x.split(16)), pairs=[]), 0)
     model.eval()
     assert model.recovery is not None and model.recovery.bank is not None
     bank, batch = model.recovery.bank.features, x[: options.batch_size]

@@ -47,6 +47,8 @@ class Scenario:
     lost: float = 0.0  # workers killed half-way
     raising: float = 0.0  # shards that answer with an error
     seed: int = 0
+    hanging: frozenset[int] = frozenset()  # workers that never end loading
+    last: int = 10**9  # the last worker that has room: the nodes go with it
 
 
 @dataclass
@@ -122,7 +124,8 @@ class SimulatedRay:
 
     def nodes(self) -> list[dict[str, Any]]:
         """Returns nodes of eight GPUs each."""
-        full, rest = divmod(self.scenario.gpus, 8)
+        gone = len(self.workers) > self.scenario.last + 1
+        full, rest = divmod(0 if gone else self.scenario.gpus, 8)
         sizes = [8] * full + ([rest] if rest else [])
         return [
             {"Alive": True, "Resources": {"CPU": 8.0 * size, "GPU": float(size)}} for size in sizes
@@ -217,6 +220,8 @@ class _Actor:
 
     def _load(self, _spec: ImageShard) -> Answer:
         seconds = self.ray.scenario.load_seconds
+        if self.worker.number in self.ray.scenario.hanging or self._without_room:
+            return self.ray.promise(self.worker, math.inf, None)
         self.worker.ready_at = self.ray.clock() + seconds
         answer = {"status": "ready", "seconds": seconds, "device": "simulated"}
         return self.ray.promise(self.worker, seconds, answer)
@@ -241,4 +246,9 @@ class _Actor:
         return answer
 
     def _progress(self) -> Answer:
-        return self.ray.promise(self.worker, 0.0, ("", 0))
+        seconds = math.inf if self._without_room else 0.0
+        return self.ray.promise(self.worker, seconds, ("", 0))
+
+    @property
+    def _without_room(self) -> bool:
+        return self.worker.number > self.ray.scenario.last

@@ -1,8 +1,8 @@
 """A development set for `textures` that holds no pixel of its test images: to choose recipes on.
 
     python benchmarks/strips.py --out runs/strips/textures
-    detector train --recipe realnet-demo --data runs/strips/textures --category all --shards RUN --out runs/try
-    detector score --run runs/try --data runs/strips/textures --category all
+    detector train --recipe realnet-demo --data runs/strips/textures --categories all --shards RUN --out runs/try
+    detector score runs/try --data runs/strips/textures --categories all
     harness evaluate runs/try --out runs/try/results
 
 Training crops come from the upper training strip of each photograph, test crops from the lower

@@ -61,10 +61,11 @@ class Inputs:
 class TrainingSet:
     """What `prepare` may look at: normal training images and pairs, never test images.
 
-    Both are read anew at each iteration. Images are RGB in [0, 1], in the order of their indices;
-    a pair is (anomalous, normal, mask (B, 1, H, W)).
+    Both are read anew at each iteration. Images are RGB in [0, 1], in the order of their indices,
+    `images` in number; a pair is (anomalous, normal, mask (B, 1, H, W)).
     """
 
+    images: int
     normal: Iterable[Tensor]
     pairs: Iterable[tuple[Tensor, ...]]
 
@@ -100,6 +101,13 @@ class Detector(nn.Module):
     def losses(self, stage: str, inputs: Inputs) -> dict[str, Tensor]:
         """Returns the named parts of a stage's loss, each a mean over the batch; the sum counts."""
         raise NotImplementedError
+
+    def calibrate(self, normal: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Measures what a score's scale needs on normal images, once trained; by default nothing.
+
+        With images that were trained on come their indices.
+        """
+        del normal
 
     def inference_form(self) -> Detector:
         """Turns the network into its faster form for maps alone, in place, and returns it.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.data.mixture import canonical, complete_options, parse
+from detector.words import FITS, IMAGE_SCORES, parse_tiles
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
     check,
@@ -18,9 +19,19 @@ from sia_gen.core.options import (
     plain,
     settings,
 )
+from sia_gen.core.trackers import report_to
 
-__all__ = ["HARMLESS", "TrainOptions", "model_options", "resolve", "restored"]
+__all__ = [
+    "HARMLESS",
+    "TrainOptions",
+    "model_options",
+    "resolve",
+    "restored",
+    "without_unasked",
+]
 
+LOOK = 10  # steps between looks at the loss: each look waits for the device
+BUDGETS = {"steps", "epochs", "budget_minutes"}
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -38,13 +49,37 @@ class TrainOptions:
         "A synthesis method, a mixture (sdas:0.5,dtd:0.5), or none.",
         metavar="SOURCE",
     )
-    resolution: int = option(256, "Side of the images in pixels.", low=16, former=("image_size",))
+    resolution: int = option(256, "Side of the images in pixels.", low=16)
+    tiles: str = option(
+        "",
+        "Look at squares of so many pixels of the image as it is, overlapping by a quarter.",
+        metavar="SIDE[:OVERLAP]",
+        shown="whole images",
+    )
+    fit: str = option("stretch", "How whole images become square.", choices=FITS)
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )
     steps: int = option(0, "Optimiser steps.", low=0, shown="the recipe's")
     epochs: int = option(
         0, "Passes over the normal images, instead of --steps.", low=0, shown="the recipe's"
+    )
+    budget_minutes: float = option(
+        0.0,
+        "Minutes of training, instead of --steps: as many steps as fit, by measured speed.",
+        low=0,
+        shown="none",
+        flag="--budget",
+        metavar="MINUTES",
+    )
+    keep_every: int = option(
+        0, f"Keep the weights after every so many steps too, a multiple of {LOOK}.", low=0
+    )
+    image_score: str = option(
+        "max",
+        "What decides an image: a rule of detector/scorefile.py.",
+        choices=IMAGE_SCORES,
+        command_line=False,
     )
     learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, below=1, former=("lr",))
     schedule: str = option(
@@ -55,8 +90,12 @@ class TrainOptions:
     )
     seed: int = option(0, "Everything random follows from it.", low=0)
     precision: str = option("auto", "Precision of the networks.", choices=PRECISIONS)
-    holdout: float = option(
-        0.0, "Share of normal images kept out for the threshold.", low=0, below=0.9
+    holdout: float | None = option(
+        None,
+        "Share of normal images kept out of training, for a threshold that keeps its promise.",
+        low=0,
+        below=0.9,
+        shown="a tenth of 20 images or more",
     )
     foreground: bool = option(True, "Put anomalies on the foreground alone.", command_line=False)
     protocol: str = option(
@@ -75,6 +114,7 @@ class TrainOptions:
     cache_gib: float = option(
         2.0, "GiB of images and targets kept in memory.", low=0, command_line=False
     )
+    report_to: str = report_to()
     methods: dict[str, dict[str, Any]] = option({}, "Options of each method.", command_line=False)
     options: dict[str, Any] = option({}, "Options of the model.", command_line=False)
 
@@ -85,12 +125,24 @@ class TrainOptions:
             raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
         if self.patience and self.protocol == "last":
             raise UserError("patience has nothing to look at with protocol last: use held-out")
+        side, _ = parse_tiles(self.tiles)
+        if side and side != self.resolution:
+            raise UserError(
+                f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"
+                " network sees squares of their side, so leave out the resolution"
+            )
+        if side and self.fit != "stretch":
+            raise UserError(f"fit {self.fit} and tiles exclude each other: tiles keep the scale")
+        if side and self.protocol == "best-on-test":
+            raise UserError("protocol best-on-test is not offered with tiles: use held-out")
         if self.batch_size % 2:
             raise UserError(
                 f"batch_size {self.batch_size}: half of it is normal, so give an even number"
             )
-        if not (self.steps or self.epochs):
-            raise UserError("give --steps or --epochs of at least 1")
+        if bool(self.steps or self.epochs) == bool(self.budget_minutes):
+            raise UserError("give --steps, --epochs or --budget, above 0")
+        if self.keep_every % LOOK:
+            raise UserError(f"keep_every {self.keep_every} is no multiple of {LOOK}")
 
     def rate(self, done: int, total: int) -> float:
         """Returns the learning rate of the step after `done` of `total` steps.
@@ -103,12 +155,15 @@ class TrainOptions:
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
     def total_steps(self, images: int) -> int:
-        """Returns the number of optimiser steps for a category with so many training images."""
-        return self.steps or self.epochs * -(-images // self.batch_size)
+        """Returns the number of optimiser steps for a category with so many training images.
+
+        A budget knows it once the training's speed is measured; until then the least stands.
+        """
+        return self.steps or self.epochs * -(-images // self.batch_size) or LOOK
 
 
-# How often to save and how much to keep in memory change nothing in what is computed.
-HARMLESS = ("checkpoint_seconds", "cache_gib")
+# How often to save or keep and how much to hold in memory change nothing in what is computed.
+HARMLESS = ("checkpoint_seconds", "cache_gib", "keep_every", "report_to")
 
 
 def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOptions:
@@ -117,9 +172,9 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
 
     values = current_names(TrainOptions, read_recipe(recipe, "detector"), f"recipe {recipe}")
     given = current_names(TrainOptions, given, "command line")
-    # The budget is one thing under two names: what the command line gives replaces the recipe's.
-    if given.get("steps") or given.get("epochs"):
-        values = {k: v for k, v in values.items() if k not in {"steps", "epochs"}}
+    # The budget is one thing under three names: what the command line gives replaces the recipe's.
+    if any(given.get(name) for name in BUDGETS):
+        values = {k: v for k, v in values.items() if k not in BUDGETS}
     own: dict[str, Any] = {"recipe": recipe}
     inner: dict[str, Any] = {}
     methods: dict[str, dict[str, Any]] = {}
@@ -140,6 +195,11 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
                 near = near_names(str(name), [*train_types, *model_types])
                 raise UserError(f"{where}: option {name!r} is unknown.{near}")
     own["source"] = canonical(own.get("source", TrainOptions.source))
+    side, overlap = parse_tiles(own.get("tiles", ""))
+    if side:
+        own["tiles"] = f"{side}:{overlap}"
+        if "resolution" not in given:  # a recipe's resolution is for whole images
+            own["resolution"] = side
     # A recipe may speak of methods that another --source leaves out; the command line may not.
     used = parse(own["source"])
     asked = {str(name).partition(".")[0] for name in given if "." in str(name)}
@@ -147,6 +207,15 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     own["methods"] = complete_options(own["source"], methods)
     complete = model(**inner)
     return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
+
+
+def without_unasked(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns recorded options without those that came later and are not made use of.
+
+    So runs of before and after have the same options where they mean the same.
+    """
+    usual = {"fit": "stretch", "tiles": ""}
+    return {k: v for k, v in options.items() if not (k in usual and usual[k] == v)}
 
 
 def model_options(cls: type[Any], values: dict[str, Any]) -> Any:

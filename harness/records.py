@@ -10,19 +10,22 @@ must agree before two records may share a row; `run` holds what belongs to this 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.provenance import hash_options, sha256_bytes
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, write_bytes, write_json
 
 Record = dict[str, Any]
 
 SCHEMA = 1
+MAX_BYTES = 2**22  # of a record
 FOLDER = "records"
 EXAMPLES = "examples"
 
@@ -42,9 +45,9 @@ _METRIC = {
         "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
     # A value or the reason why there is none; never both, never neither.
-    "oneOf": [
-        {"properties": {"value": {"type": "number"}}, "not": {"required": ["reason"]}},
-        {"properties": {"value": {"type": "null"}}, "required": ["reason"]},
+    "allOf": [
+        {"anyOf": [{"properties": {"value": {"type": "number"}}}, {"required": ["reason"]}]},
+        {"anyOf": [{"properties": {"reason": False}}, {"properties": {"value": {"type": "null"}}}]},
     ],
 }
 _PICTURE = {"type": "string", "pattern": r"^examples/[0-9a-f]{16}\.jpg$"}
@@ -124,15 +127,27 @@ def identity(record: Record) -> str:
     return f"{record['kind']}-{hash_options(content)[:16]}"
 
 
+@cache
+def _accept() -> Callable[[Any], Any]:
+    """Returns the schema as compiled code: 20,000 records in seconds instead of a minute."""
+    import fastjsonschema
+
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(DOCUMENT, use_default=False)
+    return compiled
+
+
 def validate(record: Any, where: str) -> None:
     """Raises UserError where a record does not follow the schema; the message names the place."""
-    import jsonschema
-
     if isinstance(record, dict) and record.get("schema", SCHEMA) != SCHEMA:
         raise UserError(
             f"{where}: record schema {record['schema']!r} is not {SCHEMA}: written by another"
             " version of this project"
         )
+    try:
+        _accept()(record)
+        return
+    except ValueError:  # fastjsonschema says that something is wrong, jsonschema says what best
+        import jsonschema
     errors = jsonschema.Draft202012Validator(DOCUMENT).iter_errors(record)
     error = next(iter(sorted(errors, key=lambda e: [str(p) for p in e.absolute_path])), None)
     if error is not None:
@@ -153,19 +168,15 @@ def write(results: Path, record: Record) -> Path:
     return path
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number a record may hold")
-
-
 def read(path: Path) -> Record:
     """Returns one record, checked against the schema and against the hash in its name."""
     try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text, parse_constant=_refuse_constant)
+        record = parse_json(read_limited(path, MAX_BYTES), numbers=True)
+        name = identity(record) if isinstance(record, dict) and "kind" in record else ""
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
     validate(record, str(path))
-    if path.stem != identity(record):
+    if path.stem != name:
         raise VerificationError(
             f"{path} does not match its name: it was changed after it was written; measure again"
         )
@@ -180,6 +191,23 @@ def find(results: Iterable[Path], *, empty: bool = False) -> list[tuple[Path, Re
     """
     found: dict[str, tuple[Path, Record]] = {}
     folders = list(results)
+    # Records are trees: nothing for the collector, which would walk all of them again and again.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _collect(folders, found, empty)
+    finally:
+        if collecting:
+            gc.enable()
+    if not found and not empty:
+        listed = ", ".join(str(f) for f in folders)
+        raise UserError(
+            f"{listed} holds no record: run `harness evaluate` or `harness quality` first"
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def _collect(folders: list[Path], found: dict[str, tuple[Path, Record]], empty: bool) -> None:
     for folder in folders:
         if not folder.is_dir():
             if empty and not folder.exists():
@@ -188,12 +216,6 @@ def find(results: Iterable[Path], *, empty: bool = False) -> list[tuple[Path, Re
         for path in sorted((folder / FOLDER).glob("*.json")):
             if not path.name.startswith(TEMPORARY_PREFIX):
                 found.setdefault(path.stem, (folder, read(path)))
-    if not found and not empty:
-        listed = ", ".join(str(f) for f in folders)
-        raise UserError(
-            f"{listed} holds no record: run `harness evaluate` or `harness quality` first"
-        )
-    return [found[name] for name in sorted(found)]
 
 
 def write_example(results: Path, jpeg: bytes) -> str:

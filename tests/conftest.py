@@ -14,6 +14,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# 15 by default: on a busy machine workers would wait for minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared"))
@@ -54,7 +56,6 @@ def ray_cluster() -> Iterator[str]:
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_USAGE_STATS_ENABLED="0",
         RAY_memory_monitor_refresh_ms="0",
-        RAY_worker_niceness="0",  # 15 by default: on a busy machine workers would wait for minutes
     )
     import ray
 

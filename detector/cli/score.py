@@ -14,16 +14,11 @@ from sia_gen.core.commands import json_option, print_json, tell
     epilog="""\b
 Examples:
   detector score
-  detector score --run runs/det --data textures --categories all
+  detector score runs/det --data textures --categories all
 """,
 )
-@click.option(
-    "--run",
-    default=RUN,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Run of `train`.",
-)
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
+@click.option("--run", "former", hidden=True, type=click.Path(path_type=Path))
 @data_option("the training's")
 @categories_option("the run's; all where --data is given")
 @device_option
@@ -34,24 +29,37 @@ Examples:
     show_default=True,
     help="Of the networks; a faster one is named in the protocol.",
 )
+@click.option("--step", type=int, help="A step that training kept (`train --keep-every`).")
+@click.option("--full-size", is_flag=True, help="Maps at each image's own size, for any detector.")
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--dry-run", is_flag=True, help="Say which categories would be scored, and stop.")
 @json_option
 def score(
-    run: Path,
+    folder: Path | None,
+    former: Path | None,
     data: str | None,
     categories: str | None,
     device: str,
     precision: str,
+    step: int | None,
+    full_size: bool,
     force: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write the score maps of test images, for `harness evaluate`."""
+    """Write the score maps of test images, for `harness evaluate`.
+
+    RUN is a run of `detector train`; default runs/detector.
+    """
+    if folder and former:
+        raise click.UsageError("RUN is given twice, once as --run")
     from detector.training.run_folder import folder_of, trained_on
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.errors import UserError
 
+    run = folder or former or RUN
+    if run == RUN:
+        tell(f"defaults: RUN {run}")
     if not run.is_dir():
         raise UserError(f"run {run} does not exist: `detector train --out {run}` makes it")
     if data is None:
@@ -63,15 +71,17 @@ def score(
         for one in chosen:
             print(f"{one.key}: {len(one.test)} test images")
         return
-    from detector.inference.score import FOLDER, model_folder
+    from detector.inference.score import FOLDER, kept_folder, model_folder
     from detector.inference.score import score as run_scoring
 
-    for one in chosen:
-        model_folder(run, one)
+    sources = [model_folder(run, one) for one in chosen]
+    kept = [None if step is None else kept_folder(source, step) for source in sources]
     summary = []
-    for one in chosen:
-        fresh = run_scoring(run, one, device, force=force, precision=precision)
-        folder = folder_of(run, one) / FOLDER
+    for one, of_step in zip(chosen, kept, strict=True):
+        fresh = run_scoring(
+            run, one, device, force=force, precision=precision, step=step, full_size=full_size
+        )
+        folder = (of_step or folder_of(run, one)) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         tell(f"{one.key}: {state}")
         summary.append({"category": one.key, "scores": str(folder), "fresh": fresh})

@@ -27,7 +27,7 @@ Examples:
 
 \b
 Recipes: realnet (the paper's), realnet-small, realnet-c, realnet-512, resnet34, efficientnet_b4,
-  multi-class, mobile, realnet-demo, or a YAML file of one's own (docs/realnet.md).
+  multi-class, mobile, realnet-lite, realnet-demo, or a YAML file of one's own (docs/realnet.md).
 Run the same command again to go on with a training that was stopped; a finished one is skipped.
 """
 
@@ -35,6 +35,14 @@ Run the same command again to go on with a training that was stopped; a finished
 @click.command(epilog=EPILOG)
 @data_option("what the shards were made from, else textures")
 @categories_option("those of the shards' run, else all")
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
 @click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
 @click.option(
     "--out",
@@ -46,7 +54,7 @@ Run the same command again to go on with a training that was stopped; a finished
 @click.option("--recipe", help="A recipe's name or file.  [default: realnet-demo]")
 @click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
-@click.option("--weights", help="A file, pretrained[:TAG] (timm's download), random or none.")
+@click.option("--weights", help="A file, pip, pretrained[:TAG] (a download), random or none.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
 @click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
 @click_options(TrainOptions, layered=True)
@@ -65,6 +73,7 @@ Run the same command again to go on with a training that was stopped; a finished
 def train(
     data: str | None,
     categories: str | None,
+    value_range: tuple[float, float] | None,
     shards: str | None,
     out: Path,
     recipe: str | None,
@@ -89,6 +98,7 @@ def train(
     asked = Asked(
         data=data,
         categories=categories,
+        value_range=value_range,
         shards=shards,
         out=out,
         recipe=recipe,
@@ -101,6 +111,9 @@ def train(
         return
     planned = plan(asked)
     _tell_defaults(planned, out)
+    for note in (c.range_note() for job in planned.jobs for c in job.task.categories):
+        if note:
+            tell(note)
     from detector.training.command import run
     from detector.training.loop import StoppedTrainingError
 
@@ -111,7 +124,7 @@ def train(
         sys.exit(128 + stopped.signal)
     if summary is None:
         return
-    tell(f"next: detector score{'' if out == RUN else f' --run {out}'}")
+    tell(f"next: detector score{'' if out == RUN else f' {out}'}")
     if as_json:
         print_json(summary)
 

@@ -25,6 +25,7 @@ from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.shards import read_record
+from sia_gen.core.store.walk import walk
 
 
 class Mixture:
@@ -40,7 +41,8 @@ class Mixture:
         return self.made[min(chosen, len(self.made) - 1)].pair(normal, region, rng)
 
 
-def _build(options: TrainOptions, context: Context) -> Method:
+def build(options: TrainOptions, context: Context) -> Method:
+    """Returns the method, or mixture of methods, that options name."""
     weights = parse(options.source)
     made: list[Method] = []
     for name in weights:
@@ -57,7 +59,8 @@ def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
     """
     if options.protocol != "held-out":
         return lambda _: True
-    return lambda key: (derive_seed("synthetic", key) / 2**63 < options.holdout) == held
+    share = options.holdout or 0.0  # a held-out protocol names one
+    return lambda key: (derive_seed("synthetic", key) / 2**63 < share) == held
 
 
 def sources(
@@ -86,7 +89,7 @@ def sources(
             shards=task.tars[part],
             takes=held_out_rule(options, held),
         )
-        found.append(_build(options, context))
+        found.append(build(options, context))
     return found
 
 
@@ -111,7 +114,7 @@ def _hash_listing(folder: Path) -> str:
     """Returns the hash of the names and sizes of the images below a folder."""
     if not folder.is_dir():
         raise UserError(f"textures {folder} is no folder: give the folder of DTD's images")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_image_name(p))
+    files = walk(folder, is_image_name)
     return hash_options([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in files])
 
 

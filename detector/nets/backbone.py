@@ -1,8 +1,9 @@
 """The frozen backbone: a timm network in eval mode, from images to features of several strides.
 
-Weights come from one of four places, each named, none ever standing in for another:
+Weights come from one of five places, each named, none ever standing in for another:
 
     FILE               a state dict (safetensors, or torch read with weights_only)
+    pip                an installed package that brings them (sia_gen/core/pip_weights.py)
     pretrained[:TAG]   timm's own download, of its default or the named tag; `racm` finds racm_in1k
     random             a seeded initialisation, its BatchNorm calibrated on normal training images;
                        called NAME@random-seedS so that no result can pass it off as pre-trained
@@ -26,6 +27,9 @@ from torch import Tensor, nn
 
 from detector.nets import dct
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pip_weights import PIP, lite_weights, renamed
+from sia_gen.core.store.archives import check_zip
+from sia_gen.core.store.foreign import reason, require_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,11 @@ def build(options: BackboneOptions) -> Backbone:
         except Exception as error:  # timm raises many kinds, down to those of the network stack
             raise UserError(_why_not(options, pretrained, error)) from error
     if options.weights != "random" and not pretrained:
-        path = Path(options.weights)
-        _load_state(net, plain, read_state(path), path)
+        path = lite_weights(plain) if options.weights == PIP else Path(options.weights)
+        state = read_state(path)
+        if options.weights == PIP:
+            state = renamed(state, _whole_network(plain), f"weights {path} of {plain}")
+        _load_state(net, plain, state, path)
         label = f"{options.name}@{path.name}"
     config: Mapping[str, Any] = net.pretrained_cfg
     mean = options.mean or tuple(config["mean"])
@@ -181,18 +188,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path} is a folder: give the weights file")
     if not path.is_file():
         raise UserError(
-            f"weights {path} do not exist: give a safetensors or torch file, `pretrained` (timm"
-            " downloads it) or `random`"
+            f"weights {path} do not exist: give a safetensors or torch file, `pip` (an installed"
+            " package), `pretrained` (timm downloads it) or `random`"
         )
+    require_weights(path, "weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"weights {path} cannot be read safely: {why}") from error
+        raise UserError(f"weights {path} cannot be read safely: {reason(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -204,34 +212,34 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _load_state(net: nn.Module, name: str, state: dict[str, Tensor], path: Path) -> None:
     own = net.state_dict()
     # features_only wraps some families (convnext) as a flat list: `stages.0` becomes `stages_0`.
-    renamed = {_own_name(name, own): value for name, value in state.items()}
-    missing = [n for n in own if n not in renamed and not n.endswith("num_batches_tracked")]
+    fitting = {_own_name(name, own): value for name, value in state.items()}
+    missing = [n for n in own if n not in fitting and not n.endswith("num_batches_tracked")]
     if missing:
         raise UserError(
             f"weights {path} lack {len(missing)} of the backbone's tensors, e.g."
             f" {', '.join(missing[:5])}: give the weights of this very architecture"
         )
-    wrong = [n for n in own if n in renamed and renamed[n].shape != own[n].shape]
+    wrong = [n for n in own if n in fitting and fitting[n].shape != own[n].shape]
     if wrong:
         first = wrong[0]
         raise UserError(
-            f"weights {path}: {first} has shape {tuple(renamed[first].shape)}, the backbone needs"
+            f"weights {path}: {first} has shape {tuple(fitting[first].shape)}, the backbone needs"
             f" {tuple(own[first].shape)}; give the weights of this very architecture"
         )
     # Tensors that features_only leaves out (later stages, the head) are known by their names in
     # the whole network; any other tensor means that the file belongs to something else.
     foreign = [n for n in state if _own_name(n, own) not in own]
-    strange = sorted(set(foreign) - _whole_network(name)) if foreign else []
+    strange = sorted(set(foreign) - set(_whole_network(name))) if foreign else []
     if strange:
         raise UserError(
             f"weights {path} hold {len(strange)} tensors that the backbone does not know, e.g."
             f" {', '.join(strange[:5])}"
         )
     for key in own:
-        if key in renamed and not torch.isfinite(renamed[key].float()).all():
+        if key in fitting and not torch.isfinite(fitting[key].float()).all():
             raise UserError(f"weights {path}: {key} holds NaN or infinite values")
     # Only the counters num_batches_tracked may be absent: old files lack them, eval ignores them.
-    net.load_state_dict({key: renamed.get(key, value) for key, value in own.items()})
+    net.load_state_dict({key: fitting.get(key, value) for key, value in own.items()})
 
 
 def _own_name(name: str, own: Mapping[str, Tensor]) -> str:
@@ -242,12 +250,12 @@ def _own_name(name: str, own: Mapping[str, Tensor]) -> str:
     return flattened if flattened in own else name
 
 
-def _whole_network(name: str) -> set[str]:
-    """Returns the tensor names of the whole classifier, of which features_only uses a part."""
+def _whole_network(name: str) -> dict[str, Tensor]:
+    """Returns the tensors of the whole classifier, on no device: names and shapes in order."""
     import timm
 
     with torch.device("meta"):
-        return set(timm.create_model(name, pretrained=False).state_dict())
+        return dict(timm.create_model(name, pretrained=False).state_dict())
 
 
 @torch.no_grad()

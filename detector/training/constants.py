@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detector.data.normals import NormalImages
 from detector.model import Detector
+from detector.training.progress import counted
 from sia_gen.core.pixels.images import Array8
 
 PASS = 16  # images a pass where nothing is learned
@@ -38,7 +39,10 @@ class Constants:
                 torch.empty((len(normals), *f.shape[1:]), dtype=f.dtype, device=f.device)
                 for f in first
             ]
-            for start in range(0, len(normals), PASS):
+            starts = range(0, len(normals), PASS)
+            label = f"constants of {len(normals)} normal images, by {PASS}"
+            shown = accelerator.is_main_process
+            for start in counted(starts, len(starts), label, shown=shown):
                 index = np.arange(start, min(start + PASS, len(normals)))
                 for whole, part in zip(self.kept, self._compute(index), strict=True):
                     whole[start : start + len(index)] = part

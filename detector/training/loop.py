@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +18,14 @@ from torch import Tensor, nn
 from detector import checkpoint
 from detector.data.batches import Batch, Batches
 from detector.model import Detector, Inputs, Stage
-from detector.options import TrainOptions
+from detector.options import LOOK, TrainOptions
 from detector.training import run_folder as runfolder
 from detector.training.constants import Constants, to_tensor
 from detector.training.progress import Progress
 from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.signals import StopFlag
 
-CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
+TRIAL = 12  # steps that measure the speed for a budget, at most all there are
 LOOKS = 20  # at the model in a whole training where a protocol chooses among its steps
 
 
@@ -70,21 +73,32 @@ class Loop:
         accelerator: Any,
         look: Callable[[Detector], float] | None = None,
         stop: StopFlag | None = None,
+        keep: Callable[[Detector, dict[str, Any]], None] | None = None,
     ) -> None:
-        """Takes what judges the model while it trains; without, the last weights are kept."""
+        """Takes what judges the model while it trains; without, the last weights are kept.
+
+        `keep` publishes a step in between, where the options ask for some.
+        """
         self._stop = stop or StopFlag()
         self.options, self.key, self.batches, self.model = options, key, batches, model
         self.folder, self.accelerator = folder, accelerator
         self.stages = model.stages(options, len(batches.normals))
         self.total = sum(stage.steps for stage in self.stages)
         self.facts: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "parts": {}}
+        self.facts |= {"cpu_seconds": 0.0, "total": self.total, "grown": [], "speed": None}
         self.parameters = sum(p.numel() for p in _parameters(*self.stages))
-        self._clock = self._saved = time.monotonic()
+        self._clock = self._saved = self._began = time.monotonic()
+        self._cpu = time.process_time()
         self._loaded: dict[str, Any] = {}
-        self._judge, self._best = look, dict[str, Tensor]()
+        self._judge, self._keep, self._best = look, keep, dict[str, Tensor]()
         self._every = options.look_every or -(-self.stages[-1].steps // LOOKS)
-        self._every = -(-self._every // CHECK_EVERY) * CHECK_EVERY
+        self._every = -(-self._every // LOOK) * LOOK
         self.facts["chosen"] = {"rule": options.protocol, "step": 0, "merit": None, "looks": []}
+        if (options.budget_minutes or options.keep_every) and len(self.stages) > 1:
+            raise UserError(
+                f"model {options.model} trains in {len(self.stages)} stages: give it --steps or"
+                " --epochs, without --budget and --keep-every"
+            )
         if options.batch_size < accelerator.num_processes:
             raise UserError(
                 f"batch_size {options.batch_size} cannot be shared by"
@@ -96,6 +110,12 @@ class Loop:
         """Takes over a saved state."""
         self.model.load_state_dict(tensors["model"])
         self.facts, self._loaded, self._best = facts, tensors, tensors["best"]
+        if self.options.budget_minutes and facts["speed"]:
+            self._plan(int(facts["speed"]["steps"]))
+        planned = int(facts.get("total", self.total))
+        if self.total > planned:
+            facts["grown"].append([int(facts["step"]), planned, self.total])
+        facts["total"] = self.total
 
     def run(self) -> None:
         """Trains to the last step."""
@@ -131,12 +151,16 @@ class Loop:
         objective, optimizer = accelerator.prepare(
             Objective(model, stage.name), stage.optimizer(trained)
         )
-        if self.facts["step"] > first:  # in the middle of this stage: its optimiser was saved
+        # In the middle of this stage its optimiser was saved; a finished training kept none.
+        if self.facts["step"] > first and "optimizer" in self._loaded:
             optimizer.load_state_dict(self._loaded["optimizer"])
             if accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(self._loaded["scaler"])
         for module in stage.trained:
             module.train()
+        if self.options.budget_minutes and self.facts["speed"] is None:
+            self._plan(self._affordable(objective, optimizer, constants))
+            stage, progress.total = self.stages[-1], self.total
         window: list[Tensor] = [] if self.facts["step"] == first else self._window()
         last = first + stage.steps
         ranks = accelerator.num_processes
@@ -146,12 +170,8 @@ class Loop:
                 group["lr"] = stage.rate(step - 1 - first)
             # Every image weighs alike, also where the ranks' shares differ by one.
             weight = len(batch.normal) * ranks / self.options.batch_size
-            losses = self._forward(objective, batch, constants) * weight
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(losses.sum())
-            optimizer.step()
-            window.append(losses.detach())
-            if step % CHECK_EVERY and step != last:
+            window.append(self._learn(objective, optimizer, batch, constants, weight))
+            if step % LOOK and step != last:
                 if ranks == 1 and self._stop.is_set():
                     self._pass_time(step)
                     self._save(step, optimizer, window)
@@ -160,12 +180,64 @@ class Loop:
             names = accelerator.unwrap_model(objective).names
             self.facts["parts"][stage.name] = names
             self._check_loss(step, torch.stack(window).mean(dim=0), progress)
+            self._report(step, names, stage.rate(step - 1 - first))
             window = []
             if stage is self.stages[-1] and (not (step - first) % self._every or step == last):
                 self._compare(step, stage)
+            self._keep_if_due(step, stage)
             self._save_if_due(step, optimizer)
             if self._is_enough():
                 break
+
+    def _learn(
+        self,
+        objective: nn.Module,
+        optimizer: Any,
+        batch: Batch,
+        constants: Constants,
+        weight: float,
+    ) -> Tensor:
+        losses = self._forward(objective, batch, constants) * weight
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses.sum())
+        optimizer.step()
+        return losses.detach()
+
+    def _affordable(self, objective: nn.Module, optimizer: Any, constants: Constants) -> int:
+        """Returns how many steps fit into the budget, by steps that are taken back again."""
+        before = copy.deepcopy([self.model.state_dict(), optimizer.state_dict()])
+        times = []
+        for batch in self.batches.stream(0, TRIAL):
+            began = time.monotonic()
+            self._learn(objective, optimizer, batch, constants, 1.0)
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.monotonic() - began)
+        self.model.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
+        each = statistics.median(times[TRIAL // 4 :])  # the first ones choose kernels
+        left = 60 * self.options.budget_minutes - (time.monotonic() - self._began)
+        found = torch.tensor(left / each, device=self.accelerator.device)
+        steps = max(LOOK, int(self.accelerator.reduce(found, "mean")))
+        self.facts["speed"] = {"seconds_per_step": round(each, 4), "steps": steps}
+        return steps
+
+    def _plan(self, steps: int) -> None:
+        """Makes the training `steps` steps long."""
+        self.options = dataclasses.replace(self.options, steps=steps, budget_minutes=0.0)
+        self.stages = self.model.stages(self.options, len(self.batches.normals))
+        self.facts["total"] = self.total = steps
+
+    def _keep_if_due(self, step: int, stage: Stage) -> None:
+        every = self.options.keep_every
+        if self._keep is None or not every or step % every or step == self.total:
+            return
+        if self.accelerator.is_main_process:
+            self.model.eval()
+            self._keep(self.model, self.facts)
+            for module in stage.trained:
+                module.train()
+        self.accelerator.wait_for_everyone()
 
     def _forward(self, objective: nn.Module, batch: Batch, constants: Constants) -> Tensor:
         device = self.accelerator.device
@@ -186,10 +258,18 @@ class Loop:
         progress.update(step, sum(values))
         self._pass_time(step)
 
+    def _report(self, step: int, names: list[str], rate: float) -> None:
+        values = dict(zip(names, self.facts["curve"][-1][1:], strict=True))
+        told = {f"loss/{name}": value for name, value in values.items()}
+        speed = self.options.batch_size * step / max(self.facts["seconds"], 1e-9)
+        told |= {"loss": sum(values.values()), "learning_rate": rate, "pairs_per_second": speed}
+        self.accelerator.log(told, step=step)
+
     def _pass_time(self, step: int) -> None:
         now = time.monotonic()
         self.facts["seconds"] += now - self._clock
-        self._clock = now
+        self.facts["cpu_seconds"] += time.process_time() - self._cpu
+        self._clock, self._cpu = now, time.process_time()
         self.facts["step"] = step
 
     def _compare(self, step: int, stage: Stage) -> None:
@@ -205,6 +285,7 @@ class Loop:
         value = float(self.accelerator.reduce(found, "sum"))
         chosen = self.facts["chosen"]
         chosen["looks"].append([step, round(value, 6)])
+        self.accelerator.log({"held_out_merit": value}, step=step)
         if chosen["merit"] is None or value > chosen["merit"]:
             chosen["step"], chosen["merit"] = step, value
             state = self.model.state_dict()

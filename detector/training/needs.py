@@ -29,7 +29,7 @@ def missing(given: dict[str, Any], recipe: str, shards: str | None) -> list[str]
     source = canonical(str(values.get("source", TrainOptions.source)))
     found = []
     try:
-        weights_file(str(values.get("weights", "none")))
+        weights_file(str(values.get("backbone", "")), str(values.get("weights", "none")))
     except UserError as error:
         found.append(str(error))
     found += _textures(source, values)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 
@@ -49,6 +53,19 @@ class Progress:
         """Leaves the bar as it is and goes to the next line."""
         if self.bar is not None:
             self.bar.close()
+
+
+def counted(items: Iterable[T], total: int, label: str, *, shown: bool = True) -> Iterator[T]:
+    """Yields the items, and tells how many of the total are done: what goes before step 1."""
+    if shown and sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=label, leave=False, file=sys.stderr)
+        return
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        if shown and time.monotonic() - last >= INTERVAL:
+            last = time.monotonic()
+            print(f"{label}: {done}/{total}", file=sys.stderr, flush=True)
+        yield item
 
 
 def _duration(seconds: float) -> str:

@@ -4,13 +4,13 @@ RUN/<dataset>/<category>/options.json             what was asked, from which inp
 RUN/<dataset>/<category>/state/                   the last periodic state, while training
 RUN/<dataset>/<category>/checkpoint.safetensors   the trained network, backbone included
 RUN/<dataset>/<category>/checkpoint.json          its facts, written last: training is done
+RUN/<dataset>/<category>/kept/step-<step>/        checkpoints of steps in between (--keep-every)
 RUN/<dataset>/<category>/scores/                  the score file of the test images
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +19,22 @@ from typing import Any
 from detector.data.normals import is_held_out
 from detector.data.source import identity
 from detector.data.task import Task
-from detector.options import HARMLESS, TrainOptions
+from detector.options import HARMLESS, TrainOptions, without_unasked
 from sia_gen.core.data.dataset import Category
-from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
+from sia_gen.core.pip_weights import PIP, lite_weights
 from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.store.held import discard, held
 from sia_gen.core.store.shards import read_record
 
 OPTIONS = "options.json"
 DOCUMENT = "checkpoint.json"
 WEIGHTS = "checkpoint.safetensors"
 STATE = "state"
+KEPT = "kept"
 SCHEMA = 1
 
 
@@ -42,9 +46,20 @@ def folder_of(run: Path, of: Category | Task) -> Path:
     return run / of.dataset / of.name
 
 
-def split_training(category: Category, holdout: float) -> Split:
-    """Returns the normal images to train on and the held-out ones, split by the hash of names."""
-    held = tuple(p for p in category.train if is_held_out(p, category.key, holdout))
+HELD_OUT, ENOUGH = 0.1, 20  # share that is held out unless told otherwise, of so many images
+
+
+def split_training(category: Category, holdout: float | None) -> Split:
+    """Returns the normal images to train on and the held-out ones, split by the hash of names.
+
+    None holds out a tenth, at least one, where there are 20 images or more, else none.
+    """
+    share = holdout
+    if share is None:
+        share = HELD_OUT if len(category.train) >= ENOUGH else 0.0
+    held = tuple(p for p in category.train if is_held_out(p, category.key, share))
+    if holdout is None and share and not held:
+        held = (min(category.train, key=lambda path: derive_seed(category.key, path.name)),)
     used = tuple(p for p in category.train if p not in set(held))
     if len(used) < 2:
         raise UserError(
@@ -60,7 +75,7 @@ def split_training(category: Category, holdout: float) -> Split:
     return used, held
 
 
-def split_task(task: Task, holdout: float) -> list[Split]:
+def split_task(task: Task, holdout: float | None) -> list[Split]:
     """Returns the split of each category of a task."""
     return [split_training(category, holdout) for category in task.categories]
 
@@ -82,15 +97,17 @@ def hash_shards(tars: list[Path]) -> str:
     return hash_options(sorted(found))
 
 
-def weights_file(weights: str) -> Path | None:
-    """Returns the file that `weights` names, or None where they come from elsewhere."""
+def weights_file(name: str, weights: str) -> Path | None:
+    """Returns the file of a backbone's weights, or None where they come from elsewhere."""
+    if weights == PIP:
+        return lite_weights(name.partition(".")[0])
     if weights in {"random", "none"} or weights.partition(":")[0] == "pretrained":
         return None
     path = Path(weights)
     if not path.is_file():
         raise UserError(
-            f"weights {path} do not exist: give a safetensors or torch file, `pretrained` (timm"
-            " downloads it) or `random`"
+            f"weights {path} do not exist: give a safetensors or torch file, `pip` (an installed"
+            " package), `pretrained` (timm downloads it) or `random`"
         )
     return path
 
@@ -113,7 +130,8 @@ def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
 def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
     """Returns options.json: what a run of this task is asked to do, from which inputs."""
     splits = split_task(task, options.holdout)
-    weights = weights_file(str(options.options.get("weights", "random")))
+    inner = options.options
+    weights = weights_file(str(inner.get("backbone")), str(inner.get("weights", "random")))
     hashes = [hash_files(c.train, c.root) for c in task.categories]
     tars = task.all_tars
     inputs = {
@@ -128,6 +146,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
         "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
+    if task.value_ranges:
+        inputs["value_ranges"] = task.value_ranges
     return {
         "schema": SCHEMA,
         "kind": "detector run",
@@ -169,6 +189,7 @@ def trained_on(run: Path) -> tuple[str, tuple[str, ...]]:
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
     recorded = current_names(TrainOptions, document.get("options", {}), OPTIONS)
+    recorded = without_unasked(recorded)
     options = {k: v for k, v in recorded.items() if k not in HARMLESS}
     inner = dict(options.pop("options", {}))
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
@@ -188,8 +209,25 @@ def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     ]
 
 
+def has_results(folder: Path) -> bool:
+    """Returns whether a run has a state or a checkpoint: one that has neither binds nobody."""
+    return (folder / DOCUMENT).is_file() or any((folder / STATE).glob("step-*"))
+
+
+def grows(recorded: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Returns whether a run is asked for more steps than it was, and for nothing else."""
+    old, new = recorded["options"], asked["options"]
+    if not old.get("steps") or not new["steps"] > old["steps"] or new["protocol"] != "last":
+        return False
+    longer = {**recorded, "options": {**old, "steps": new["steps"]}}
+    return not differences(longer, asked)
+
+
 def check_claim(folder: Path, document: dict[str, Any]) -> str:
-    """Returns "new", "unfinished" or "finished"; UserError where another run owns the folder."""
+    """Returns "new", "unfinished", "growing" (the same run with more steps) or "finished".
+
+    UserError where another run owns the folder.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output {folder} is a file: give a folder")
     recorded = folder / OPTIONS
@@ -201,7 +239,16 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
                 " or new folder with --out"
             )
         return "new"
+    if not has_results(folder):
+        return "new"
     found = differences(read_json(recorded), document)
+    if found and grows(read_json(recorded), document):
+        return "growing"
+    if [text.partition(":")[0] for text in found] == ["train_sha256"]:
+        raise UserError(
+            f"the normal images of {document['category']} were changed since {folder} was begun"
+            f" ({found[0]}): put them back, or give another --out"
+        )
     if found:
         raise UserError(
             f"{folder} belongs to a run with other options: {'; '.join(found)}. Give the same"
@@ -212,20 +259,14 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
 
 @contextmanager
 def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
-    """Holds the folder for one process and records what is asked; the system frees dead holds."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(f"{folder} is in use by another training: wait for it") from error
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            if leftover.is_file():
-                leftover.unlink()
-        if not (folder / OPTIONS).is_file():
+    """Holds the folder for one process and records what is asked; the system frees dead holds.
+
+    A finished training that is to grow becomes an unfinished one first.
+    """
+    with held(folder):
+        for leftover in (folder / STATE).glob(f"{TEMPORARY_PREFIX}*"):
+            discard(leftover)
+        if not has_results(folder) or grows(read_json(folder / OPTIONS), document):
+            (folder / DOCUMENT).unlink(missing_ok=True)
             write_json(folder / OPTIONS, document)
         yield

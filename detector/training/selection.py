@@ -11,23 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 
-from detector.data.normals import NormalImages
+from detector.data.normals import normal_images
 from detector.data.source import NONE, sources
 from detector.data.task import Task
+from detector.frame import Frame
 from detector.inference.maps import anomaly_maps
 from detector.model import Detector
 from detector.options import TrainOptions
 from detector.training.run_folder import Split, split_task
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.seeds import generator
+from sia_gen.core.statistics.ranking import rank
 
 LEAST = 32  # pairs and normal images, each, that a held-out look is made of, at least
 
@@ -40,24 +39,6 @@ class Looked:
     masks_NRR: Mask
 
 
-def auroc(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
-    """Returns the probability that an anomaly scores higher than a normal one, ties half."""
-    positive = int(labels_N.sum())
-    negative = len(labels_N) - positive
-    ranks = rankdata(scores_N)[labels_N].sum()
-    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
-
-
-def average_precision(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[np.bool_]) -> float:
-    """Returns the area under precision over recall, in steps; tied scores count together."""
-    order = np.argsort(-scores_N, kind="stable")
-    scores, hits = scores_N[order], np.cumsum(labels_N[order])
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    precision = hits[last] / (last + 1)
-    recall = hits[last] / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-
-
 def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     """Returns the mean of image AUROC (map maximum) and pixel average precision, categories alike.
 
@@ -67,8 +48,8 @@ def merit(model: Detector, looked: list[Looked], device: torch.device) -> float:
     for one in looked:
         maps = anomaly_maps(model, one.images_NRR3, device)
         labels = np.asarray(one.masks_NRR.any(axis=(1, 2)))
-        image = auroc(maps.max(axis=(1, 2)), labels)
-        pixel = average_precision(maps.ravel(), one.masks_NRR.ravel())
+        image = rank(maps.max(axis=(1, 2)), labels).area()
+        pixel = rank(maps, one.masks_NRR).average_precision()
         values.append((image + pixel) / 2)
     return float(np.mean(values))
 
@@ -112,7 +93,7 @@ def looker(
     if options.protocol == "held-out":
         looked = _held_out(options, task, splits)
     else:
-        looked = [_test(task, part, options.resolution) for part in range(len(task.categories))]
+        looked = [_test(task, part, Frame.of(options)) for part in range(len(task.categories))]
     return lambda model: merit(model, looked, device)
 
 
@@ -120,7 +101,7 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     parts = []
     for category, (_, held) in zip(task.categories, splits, strict=True):
         parts.append((held[::2], category.foreground if options.foreground else "whole"))
-    normals = NormalImages(parts, options.resolution)
+    normals = normal_images(parts, options, task.read_image)
     made = sources(options, task, normals, held=True)
     found = []
     for part, method in enumerate(made):
@@ -143,11 +124,15 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     return found
 
 
-def _test(task: Task, part: int, resolution: int) -> Looked:
+def _test(task: Task, part: int, frame: Frame) -> Looked:
     category = task.categories[part]
     # An anomalous image without mask cannot be compared with pixels.
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
-    images = [read_image(e.path, resolution) for e in used]
-    drawn = [e.read_mask(resolution) for e in used]
-    masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
+    resolution, images, masks = frame.resolution, [], []
+    for example in used:
+        original = category.read_image(example.path)
+        mask = example.read_mask()
+        empty = np.zeros((resolution,) * 2, dtype=np.bool_)
+        images.append(frame.fitted(original))
+        masks.append(empty if mask is None else frame.fitted_mask(mask, original.shape[:2]))
     return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

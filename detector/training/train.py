@@ -13,33 +13,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from detector import checkpoint, models
 from detector.data.batches import Batches
-from detector.data.normals import NormalImages
+from detector.data.normals import NormalImages, normal_images
 from detector.data.source import sources
 from detector.data.task import Task
-from detector.inference.maps import score_images
+from detector.frame import Frame
+from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
 from detector.training import run_folder as runfolder
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
+from detector.training.progress import counted
 from detector.training.selection import calibration, check, looker
+from sia_gen.compute import trackers
+from sia_gen.compute.trackers import accelerator_for
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
 
-
-def accelerator_for(device: str, precision: str) -> Any:
-    """Returns accelerate's Accelerator for a device and a resolved precision."""
-    from accelerate import Accelerator
-
-    mixed = {"fp32": "no"}.get(precision, precision)
-    return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
+__all__ = ["accelerator_for", "train", "training_set"]
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,28 @@ class _Repeated:
         return self.make()
 
 
-def training_set(batches: Batches, count: int, device: torch.device) -> TrainingSet:
+def training_set(
+    batches: Batches, count: int, device: torch.device, *, shown: bool = False
+) -> TrainingSet:
     """Returns what a model's `prepare` may look at: all normal images, `count` batches of pairs."""
     normals = batches.normals
 
     def images() -> Iterator[Tensor]:
-        for start in range(0, len(normals), PASS):
+        starts = range(0, len(normals), PASS)
+        label = f"preparation: {len(normals)} normal images, by {PASS}"
+        for start in counted(starts, len(starts), label, shown=shown):
             index = torch.arange(start, min(start + PASS, len(normals))).numpy()
             yield to_tensor(normals.stack(index), device)
 
     def pairs() -> Iterator[tuple[Tensor, ...]]:
-        for step in range(count):
+        label = "preparation: batches of pairs that choose channels"
+        for step in counted(range(count), count, label, shown=shown):
             batch = batches.anomalous(step)
             mask = torch.from_numpy(batch.masks).to(device)[:, None]
             normal = normals.stack(batch.normal)
             yield to_tensor(batch.images, device), to_tensor(normal, device), mask
 
-    return TrainingSet(normal=_Repeated(images), pairs=_Repeated(pairs))
+    return TrainingSet(images=len(normals), normal=_Repeated(images), pairs=_Repeated(pairs))
 
 
 def train(
@@ -80,16 +85,22 @@ def train(
 ) -> dict[str, Any]:
     """Trains one detector to its last step and returns the facts of its checkpoint.
 
-    A finished one is read back; one that was killed goes on where its last state stands. Where
-    `stop` is set meanwhile, the state is saved and StoppedTrainingError raised.
+    A finished one is read back, or goes on where more steps are asked of it; one that was killed
+    goes on where its last state stands. Where `stop` is set meanwhile, the state is saved and
+    StoppedTrainingError raised.
     """
     folder = runfolder.folder_of(run, task)
     check(options, task)
     document = runfolder.describe(options, task)
-    if runfolder.check_claim(folder, document) == "finished":
+    claim = runfolder.check_claim(folder, document)
+    if claim == "finished":
         return checkpoint.read_facts(folder)
     plugin = load_plugin(models, options.model)
     inner = model_options(plugin.Options, options.options)
+    if claim == "growing" and (folder / runfolder.DOCUMENT).is_file():
+        if accelerator.is_main_process:
+            checkpoint.reopen(folder)
+        accelerator.wait_for_everyone()
     state = checkpoint.load_state(folder)
     model: Detector = (
         plugin.build(inner, options.seed)
@@ -99,27 +110,20 @@ def train(
     model.check_resolution(options.resolution)
     splits = runfolder.split_task(task, options.holdout)
     _check_sizes(tuple(p for used, _ in splits for p in used), model.least_side())
-    arguments = (options, task, splits, folder, model, state, accelerator, stop)
+    device = accelerator.device
+
+    def publish(trained: Detector, facts: dict[str, Any], where: Path = folder) -> None:
+        checkpoint.publish(
+            where, trained, _finished(options, task, splits, document, trained, facts, device)
+        )
+
+    def keep(trained: Detector, facts: dict[str, Any]) -> None:
+        publish(trained, facts, folder / runfolder.KEPT / f"step-{facts['step']:08}")
+
+    arguments = (options, task, splits, folder, model, state, accelerator, stop, keep)
     if accelerator.is_main_process:
         with runfolder.claimed(folder, document):
-            facts = _fit(*arguments)
-            held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
-            kind, paths = (
-                ("held-out", held)
-                if held
-                else ("training", tuple(p for used, _ in splits for p in used))
-            )
-            judge = copy.deepcopy(model).inference_form()
-            scores = score_images(judge, paths, options.resolution, accelerator.device)
-            facts |= {
-                "options": dataclasses.asdict(options),
-                "category": task.key,
-                "categories": [c.key for c in task.categories],
-                "inputs": document["inputs"],
-                "code": document["code"],
-                "reference": {"images": kind, **scores},
-            }
-            checkpoint.publish(folder, model, facts)
+            publish(model, _fit(*arguments))
             checkpoint.remove_state(folder)
     else:
         _fit(*arguments)
@@ -127,15 +131,48 @@ def train(
     return checkpoint.read_facts(folder)
 
 
-def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
-    from PIL import Image
+def _finished(
+    options: TrainOptions,
+    task: Task,
+    splits: list[runfolder.Split],
+    document: dict[str, Any],
+    model: Detector,
+    facts: dict[str, Any],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Returns the facts of a checkpoint with these weights: what was asked, and what is normal."""
+    rules = [c.foreground if options.foreground else "whole" for c in task.categories]
+    kept = [held for _, held in calibration(splits, options.protocol)]
+    kind, chosen = ("held-out", kept) if any(kept) else ("training", [u for u, _ in splits])
+    paths = tuple(p for part in chosen for p in part)
+    normals = normal_images(list(zip(chosen, rules, strict=True)), options, task.read_image)
+    model.eval()
+    model.calibrate(_Repeated(lambda: _read(normals, device, kind == "training")))
+    judge = copy.deepcopy(model).inference_form()
+    scores = score_files(judge, paths, Frame.of(options), device, task.read_image)
+    return facts | {
+        "options": dataclasses.asdict(options),
+        "category": task.key,
+        "categories": [c.key for c in task.categories],
+        "inputs": document["inputs"],
+        "code": document["code"],
+        "reference": {"images": kind, **scores},
+    }
 
+
+def _read(
+    normals: NormalImages, device: torch.device, trained_on: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yields images in batches, with their indices where they were trained on."""
+    for start in range(0, len(normals), PASS):
+        index = np.arange(start, min(start + PASS, len(normals)))
+        images = to_tensor(normals.stack(index), device)
+        yield images, torch.from_numpy(index).to(device) if trained_on else None
+
+
+def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                size = image.size
-        except OSError as error:
-            raise UserError(f"{path} cannot be read as an image: {error}") from error
+        size = read_size(path)
         if min(size) < stride:
             raise UserError(
                 f"{path} is {size[0]} x {size[1]} pixels, smaller than the backbone's deepest"
@@ -152,34 +189,54 @@ def _fit(
     state: tuple[dict[str, Any], dict[str, Any]] | None,
     accelerator: Any,
     stop: StopFlag | None,
+    keep: Callable[[Detector, dict[str, Any]], None],
 ) -> dict[str, Any]:
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = NormalImages(parts, options.resolution)
+    normals = normal_images(parts, options, task.read_image)
     batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
-    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop)
+    parameters = 0
+
+    def keep_step(trained: Detector, so_far: dict[str, Any]) -> None:
+        keep(trained, _measured(dict(so_far), options, parameters, device))
+
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop, keep_step)
+    parameters = loop.parameters
     if state is None:
         loop.facts["backbone"] = model.backbone.label
         loop.facts["backbone_sha256"] = model.backbone.state_sha256()
         count = int(options.options.get("afs_batches", 0))
-        loop.facts |= model.prepare(training_set(batches, count, device), options.seed)
+        shown = accelerator.is_main_process
+        looked = training_set(batches, count, device, shown=shown)
+        with accelerator.autocast():
+            loop.facts |= model.prepare(looked, options.seed)
         loop.facts["backbone_state_sha256"] = model.backbone.state_sha256()
     else:
         loop.resume(*state)
-    loop.run()
-    facts = loop.facts
-    facts["pairs_per_second"] = round(
-        facts["step"] * options.batch_size / max(facts["seconds"], 1e-9), 2
-    )
+    trackers.begin(accelerator, task.key, dataclasses.asdict(options))
+    try:
+        loop.run()
+    finally:
+        trackers.end(accelerator)
+    return _measured(loop.facts, options, loop.parameters, device)
+
+
+def _measured(
+    facts: dict[str, Any], options: TrainOptions, parameters: int, device: torch.device
+) -> dict[str, Any]:
+    """Returns the facts of a training so far with what it took."""
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
-    facts["peak_memory_mib"] = int(
-        on_gpu or memory.peak()["host"] / 2**20
-    )  # of the sitting that finished
-    facts["parameters"] = loop.parameters
-    facts["precision"] = options.precision
-    facts["device"] = device.type
-    return facts
+    return facts | {
+        "pairs_per_second": round(
+            facts["step"] * options.batch_size / max(facts["seconds"], 1e-9), 2
+        ),
+        # Of the sitting that finished.
+        "peak_memory_mib": int(on_gpu or memory.peak()["host"] / 2**20),
+        "parameters": parameters,
+        "precision": options.precision,
+        "device": device.type,
+    }

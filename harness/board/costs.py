@@ -10,6 +10,7 @@ from harness.board.words import Row, Section
 # Fact of a record's `run`, its heading, and digits after the point.
 COSTS = (
     ("train_seconds", "train s", 0),
+    ("train_cpu_seconds", "train CPU s", 0),
     ("images_per_second", "images/s", 1),
     ("peak_memory_mib", "MiB", 0),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.board import costs
@@ -14,25 +15,21 @@ from harness.board.tables import (
     as_text,
     category_table,
     main_table,
-    printable,
     remarks,
     short,
     title,
 )
 from harness.board.words import Cell, Section, best
+from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.text import CsvWriter, markdown, printable
 
 FORMATS = ("table", "csv", "json", "md", "latex")
-
-
-def _markdown_cell(text: str) -> str:
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)
 
 
 def markdown_table(heads: list[str], lines: list[list[str]], left: int = 1) -> list[str]:
     """Returns a table in Markdown, all columns but the first `left` to the right."""
     rule = ["---" if i < left else "---:" for i in range(len(heads))]
-    rows = [[_markdown_cell(cell) for cell in line] for line in [heads, *lines]]
+    rows = [[markdown(cell) for cell in line] for line in [heads, *lines]]
     rows.insert(1, rule)
     return ["| " + " | ".join(row) + " |" for row in rows]
 
@@ -42,7 +39,7 @@ def as_markdown(sections: list[Section]) -> str:
     parts = []
     for section in sections:
         parts += [
-            f"## {_markdown_cell(title(section))}",
+            f"## {markdown(title(section))}",
             "",
             *markdown_table(*main_table(section), 2),
             "",
@@ -51,10 +48,10 @@ def as_markdown(sections: list[Section]) -> str:
             parts += [f"### {group.replace('_', ' over ')} categories", ""]
             parts += [*markdown_table(*main_table(section, group), 2), ""]
         for column in section.columns:
-            parts += [f"### {_markdown_cell(short(column))} by category", ""]
+            parts += [f"### {markdown(short(column))} by category", ""]
             parts += [*markdown_table(*category_table(section, column)), ""]
         said = remarks(section)
-        parts += [f"- {_markdown_cell(text)}" for text in said] + ([""] if said else [])
+        parts += [f"- {markdown(text)}" for text in said] + ([""] if said else [])
     if any(section.kind == "detection" for section in sections):
         parts.append(LEGEND)
     return "\n".join(parts).rstrip() + "\n"
@@ -72,12 +69,23 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in printable(text))
 
 
-def latex_table(heads: list[str], lines: list[list[str]], caption: str) -> str:
-    """Returns a booktabs table; all columns but the first to the right."""
-    rows = [" & ".join(latex_text(cell) for cell in line) + r" \\" for line in lines]
+def latex_table(
+    heads: list[str], lines: list[list[str]], caption: str, label: str = "", bold: str = ""
+) -> str:
+    """Returns a booktabs table; all columns but the first to the right.
+
+    Cells that begin with the sign `bold` are set bold, without it.
+    """
+
+    def cell(text: str) -> str:
+        marked = bool(bold) and text.startswith(bold)
+        return rf"\textbf{{{latex_text(text.removeprefix(bold))}}}" if marked else latex_text(text)
+
+    rows = [" & ".join(cell(text) for text in line) + r" \\" for line in lines]
     return "\n".join([
         r"\begin{table}",
         rf"\caption{{{latex_text(caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         " & ".join(latex_text(head) for head in heads) + r" \\",
@@ -89,17 +97,29 @@ def latex_table(heads: list[str], lines: list[list[str]], caption: str) -> str:
     ])  # fmt: skip
 
 
-def as_latex(sections: list[Section]) -> str:
-    """Returns the board for a paper: the means of each section, then its ranked metric."""
+def as_latex(sections: list[Section], *, bold: bool = False, label: str = "") -> str:
+    """Returns the board for a paper: the means of each section, then its ranked metric.
+
+    With `bold` the best of each column is set bold; tables are labelled LABEL, LABEL-2, ...
+    """
     parts = ["% needs \\usepackage{booktabs}"]
+    made = 0
+
+    def named_table(table: tuple[list[str], list[list[str]]], caption: str) -> str:
+        nonlocal made
+        made += 1
+        own = label if made == 1 or not label else f"{label}-{made}"
+        return latex_table(*table, caption, own, BEST if bold else "")
+
     for section in sections:
         for group in section.groups:
             named = f"{title(section)}, {group.replace('_', ' over ')}"
-            parts.append(latex_table(*main_table(section, group), named))
+            table = main_table(section, group, mark=BEST if bold else "")
+            parts.append(named_table(table, named))
         column = next((c for c in section.columns if c.key == section.rank_by), None)
         if column is not None and len(section.categories) > 1:
             named = f"{title(section)}: {short(column)} by category"
-            parts.append(latex_table(*category_table(section, column), named))
+            parts.append(named_table(category_table(section, column), named))
         parts += [f"% {printable(text)}" for text in remarks(section)]
     return "\n".join(parts) + "\n"
 
@@ -114,8 +134,7 @@ CSV_COLUMNS = (
 def as_csv(sections: list[Section]) -> str:
     """Returns the board in long form: a line for each row, category or mean, and metric."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    writer = CsvWriter(buffer, CSV_COLUMNS)
     for section in sections:
         tops = {c.key: best(section, c) for c in section.columns}
         for row in section.rows:
@@ -123,7 +142,7 @@ def as_csv(sections: list[Section]) -> str:
                 for column in section.columns:
                     cell = cells[column.key]
                     top = place == "mean" and cell.mean is not None
-                    writer.writerow([
+                    writer.row([
                         section.kind, section.dataset, place, row.method + row.label, row.source,
                         row.protocol_id, column.name, column.version,
                         "" if cell.mean is None else repr(cell.mean),
@@ -196,9 +215,42 @@ def as_document(sections: list[Section]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(sections: list[Section], form: str) -> str:
-    """Returns the board in one of FORMATS."""
+BEST = "\x00"  # marks a cell on its way to LaTeX; no text that is shown holds it
+
+
+def chosen(sections: list[Section], globs: str | None) -> list[Section]:
+    """Returns the sections with the columns that match globs; UserError where none does."""
+    if globs is None:
+        return sections
+    wanted = [part.strip() for part in globs.split(",")]
+    kept = [
+        replace(s, columns=[c for c in s.columns if any(fnmatchcase(c.key, g) for g in wanted)])
+        for s in sections
+    ]
+    if not any(section.columns for section in kept):
+        known = sorted({column.key for section in sections for column in section.columns})
+        raise UserError(f"--columns {globs!r} matches no column.{near_names(globs, known)}")
+    return [section for section in kept if section.columns]
+
+
+def render(
+    sections: list[Section],
+    form: str,
+    *,
+    columns: str | None = None,
+    bold: bool = False,
+    label: str = "",
+    wide: bool = False,
+) -> str:
+    """Returns the board in one of FORMATS; `bold` and `label` are LaTeX's, `wide` a terminal's."""
+    sections = chosen(sections, columns)
+    if label and not re.fullmatch(r"[\w:.-]+", label, re.ASCII):
+        raise UserError(f"--label {label!r}: expected letters, digits, and : . - _")
+    if form == "latex":
+        return as_latex(sections, bold=bold, label=label)
     if form == "json":
         return json.dumps(as_document(sections), indent=2, allow_nan=False) + "\n"
-    known = {"table": as_text, "csv": as_csv, "md": as_markdown, "latex": as_latex}
+    if form == "table":
+        return as_text(sections, wide=wide)
+    known = {"csv": as_csv, "md": as_markdown}
     return known[form](sections)

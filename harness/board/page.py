@@ -16,6 +16,7 @@ from PIL import Image
 
 from harness.board import costs, plots, tables
 from harness.board.words import Cell, Column, Row, Section, best
+from harness.metrics import SHARE
 from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_image
@@ -24,32 +25,6 @@ from sia_gen.core.store.files import write_bytes
 TEMPLATE = "leaderboard.html"
 LARGE = 1_200_000  # bytes: larger contact sheets are shown as JPEG
 
-HEADINGS = {
-    "image_auroc_max": ("Image AUROC", "map maximum"),
-    "image_auroc_avgpool16_max": ("Image AUROC", "16 × 16 means"),
-    "image_ap_max": ("Image AP", "map maximum"),
-    "image_ap_avgpool16_max": ("Image AP", "16 × 16 means"),
-    "image_auroc_own": ("Image AUROC", "its own scores"),
-    "image_ap_own": ("Image AP", "its own scores"),
-    "image_f1max_max": ("Image F1", "at best, map maximum"),
-    "image_f1max_avgpool16_max": ("Image F1", "at best, 16 × 16 means"),
-    "image_f1max_own": ("Image F1", "at best, its own scores"),
-    "pixel_auroc": ("Pixel AUROC", ""),
-    "pixel_ap": ("Pixel AP", ""),
-    "pixel_f1max": ("Pixel F1", "at best"),
-    "pro_0.3": ("PRO", "to FPR 0.3"),
-    "pro_0.05": ("PRO", "to FPR 0.05"),
-    "fid": ("FID", "synthetic – real anomalies"),
-    "kid": ("KID", "synthetic – real anomalies"),
-    "density": ("Density", "around real anomalies"),
-    "coverage": ("Coverage", "of real anomalies"),
-    "clustered_lpips": ("Clustered LPIPS", "diversity"),
-    "memorisation": ("Memorisation", "0.5: as near to training images as unseen ones"),
-    "fid_to_normal": ("FID", "synthetic – held-out normals"),
-    "kid_to_normal": ("KID", "synthetic – held-out normals"),
-    "fid_reference": ("FID", "reference: two sets of normals"),
-    "kid_reference": ("KID", "reference: two sets of normals"),
-}
 OUTCOMES = {
     "found": "Found: anomalies that score highest",
     "missed": "Worst: anomalies that score lowest",
@@ -88,21 +63,21 @@ def sheet_uri(path: Path) -> str:
 
 def heading(column: Column, named: bool = False) -> tuple[str, str]:
     """Returns a column's heading and its second line, which names the network where asked."""
-    base, _, network = column.name.partition("@")
-    name, detail = HEADINGS.get(base, (base, ""))
+    about = column.about
     details = [
-        detail,
-        network if named else "",
+        about.detail if about else "",
+        column.network if named else "",
         f"version {column.version}" if column.version > 1 else "",
     ]
+    name = about.metric.title if about else column.name.partition("@")[0]
     return name, "; ".join(filter(None, details))
 
 
 def shade(value: float | None, column: Column) -> str:
     """Returns the class that tints a cell: shares only, in steps of a tenth from 0.5 on."""
-    if value is None or not column.percent:
+    if value is None or column.about is None or column.unit != SHARE:
         return ""
-    floor = 0.5 if "auroc" in column.name else 0.0
+    floor = column.about.metric.chance
     return f"t{round(max(0.0, min(1.0, (value - floor) / (1.0 - floor))) * 10)}"
 
 

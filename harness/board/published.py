@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from harness import metrics
+from harness.metrics import SHARE, Metric
 from sia_gen.core.data.dataset import MANIFESTS
 from sia_gen.core.errors import UserError
 
@@ -16,6 +19,9 @@ MEANS = frozenset({"mean", "mean_texture", "mean_object"})
 MAIN_SETTINGS = frozenset({"", "images=1000;runs=3"})
 # Settings under which papers compare whole systems: rows of their own, METHOD/SETTING.
 OTHER_SETTINGS = frozenset({"multi-class"})
+# The image score that papers take where it is not the map's maximum, by how their methods' names
+# begin: the RealNet authors' code takes the maximum of 16 x 16 window means.
+IMAGE_SCORES = {"realnet": "avgpool16_max"}
 # Names under which the harness runs systems that the papers spell otherwise.
 ALIASES = {"stfpm": "stpm", "csflow": "cs-flow"}
 
@@ -28,22 +34,17 @@ class Published:
     place: str
 
 
-def _column(method: str, metric: str) -> tuple[str, float] | None:
-    """Returns the measured metric that a published one answers to, and its factor."""
-    if metric == "image_auroc":
-        # The RealNet authors' code takes the maximum of 16 x 16 window means.
-        pooled = method.startswith("realnet")
-        return ("image_auroc_avgpool16_max" if pooled else "image_auroc_max"), 0.01
-    known = {
-        "pixel_auroc": ("pixel_auroc", 0.01),
-        "pixel_ap": ("pixel_ap", 0.01),
-        "pro": ("pro_0.3", 0.01),
-        "fid": ("fid@inception", 1.0),
-        "clustered_lpips": ("clustered_lpips@alex", 1.0),
-    }
-    return known.get(metric)
+def _column(method: str, metric: Metric) -> tuple[str, float]:
+    """Returns the measured column that a published metric answers to, and its factor."""
+    factor = 0.01 if metric.unit == SHARE else 1.0
+    if metric.kind == "image":
+        scores = next((s for name, s in IMAGE_SCORES.items() if method.startswith(name)), "max")
+        return f"{metric.name}_{scores}", factor
+    name = metric.name + metric.variants[0].suffix  # the first variant is the papers'
+    return (f"{name}@{metric.network}" if metric.network else name), factor
 
 
+@cache
 def plain(name: str) -> str:
     """Returns a name without what spellings differ in."""
     return name.casefold().replace("_", "-").replace(" ", "-")
@@ -75,18 +76,21 @@ class PublishedNumbers:
     def __init__(self, path: Path = FILE) -> None:
         self._values: dict[tuple[str, str, str, str], Published] = {}
         self._categories: dict[str, set[str]] = {}
+        known = {name: metrics.load(name) for name in metrics.names()}
         for row in _rows(path):
             if row["category"] not in MEANS:
                 self._categories.setdefault(plain(row["dataset"]), set()).add(row["category"])
-            column = _column(row["method"], row["metric"])
-            if column is None or row["setting"] not in MAIN_SETTINGS | OTHER_SETTINGS:
+            if row["metric"] not in known:
                 continue
+            if row["setting"] not in MAIN_SETTINGS | OTHER_SETTINGS:
+                continue
+            column, factor = _column(row["method"], known[row["metric"]])
             # One model for all categories is another problem: it never stands beside a row of ours.
             other = f"/{row['setting']}" if row["setting"] in OTHER_SETTINGS else ""
             method = plain(row["method"]) + other
-            key = (plain(row["dataset"]), row["category"], method, column[0])
+            key = (plain(row["dataset"]), row["category"], method, column)
             place = f"{row['paper']}, Table {row['table']}"
-            value = Published(value=float(row["value"]) * column[1], place=place)
+            value = Published(value=float(row["value"]) * factor, place=place)
             self._values.setdefault(key, value)
 
     def names(self, method: str, source: str) -> list[str]:

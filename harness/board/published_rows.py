@@ -6,17 +6,8 @@ from harness import metrics
 from harness.board.published import MEANS, PublishedNumbers, plain
 from harness.board.words import Cell, Column, Row, Section
 from harness.measure.detection import category_kind
-from sia_gen.core.plugins import load
 
 REASON = "as published only"
-# Columns that papers fill, with their metric modules, for datasets that nothing here was run on.
-_COLUMNS = (
-    ("image_auroc_max", "image_auroc"),
-    ("image_auroc_avgpool16_max", "image_auroc"),
-    ("pixel_auroc", "pixel_auroc"),
-    ("pixel_ap", "pixel_ap"),
-    ("pro_0.3", "pro"),
-)
 
 
 def add(sections: list[Section], numbers: PublishedNumbers, dataset: str | None) -> list[Section]:
@@ -35,11 +26,16 @@ def add(sections: list[Section], numbers: PublishedNumbers, dataset: str | None)
 
 
 def _section(dataset: str, numbers: PublishedNumbers) -> Section:
-    columns = []
-    for name, module in _COLUMNS:
-        if numbers.methods(dataset, name):
-            version = int(load(metrics, module).VERSION)
-            columns.append(Column(name=name, version=version, higher_is_better=True, percent=True))
+    columns = [
+        Column(
+            name=name,
+            version=about.metric.version,
+            higher_is_better=about.metric.higher_is_better,
+            about=about,
+        )
+        for name, about in metrics.columns("image", "pixel").items()
+        if numbers.methods(dataset, name)
+    ]
     names = sorted(numbers.categories(dataset))
     section = Section(
         kind="detection",

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from typing import Any
 
+from harness import metrics
 from harness.board import costs
-from harness.board.words import NO_RUN, Cell, Column, Row, Section, differing
+from harness.board.words import NO_RUN, Cell, Column, Row, Section, best, differing
+from harness.metrics import DISTANCE, SHARE
+from sia_gen.core.text import printable
 
-SHORT = {
-    "image_auroc_max": "I-AUROC",
-    "image_auroc_avgpool16_max": "I-AUROC/16",
-    "image_auroc_own": "I-AUROC/own",
-    "image_ap_max": "I-AP",
-    "image_ap_avgpool16_max": "I-AP/16",
-    "image_ap_own": "I-AP/own",
-    "image_f1max_max": "I-F1",
-    "image_f1max_avgpool16_max": "I-F1/16",
-    "image_f1max_own": "I-F1/own",
-    "pixel_auroc": "P-AUROC",
-    "pixel_ap": "P-AP",
-    "pixel_f1max": "P-F1",
-    "pro_0.3": "PRO@.3",
-    "pro_0.05": "PRO@.05",
-    "fid": "FID",
-    "kid": "KID",
-    "density": "density",
-    "coverage": "cover",
-    "clustered_lpips": "cLPIPS",
-    "memorisation": "memor.",
-    "fid_to_normal": "FID norm",
-    "kid_to_normal": "KID norm",
-    "fid_reference": "FID ref",
-    "kid_reference": "KID ref",
-}
+WIDTH = 120  # characters of a terminal's line
+# Columns of the main table that make room for the others, the first of them first.
+LEAVE = (
+    "I-F1/16", "I-F1/own", "I-F1", "P-F1", "I-AP/16", "I-AP/own", "PRO@.05", "I-AP", "MiB",
+    "images/s", "categories", "I-AUROC/16", "train s", "density", "cover", "N", "train CPU s",
+    "seeds", "P-AUROC", "I-AUROC/own",
+)  # fmt: skip
 UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
 # What must be alike in all rows for their numbers to be compared at all.
 EVERY_ROW_ALIKE = frozenset({"resolution", "image_size", "networks", "normalisation"})
@@ -47,18 +32,17 @@ LEGEND = (
 
 def short(column: Column) -> str:
     """Returns a column's short heading, with the version from the second on."""
-    base, _, network = column.name.partition("@")
-    text = SHORT.get(base, base)
-    if network == UNREAL:
-        text = f"{text}@{network}"
+    text = column.about.short if column.about else column.name.partition("@")[0]
+    if column.network == UNREAL:
+        text = f"{text}@{column.network}"
     return text if column.version == 1 else f"{text} v{column.version}"
 
 
 def number(value: float, column: Column) -> str:
     """Returns a value as shown: shares in percent, distances with three digits that matter."""
-    if column.percent:
+    if column.unit == SHARE:
         return f"{100 * value:.2f}"
-    if column.name.startswith("fid"):
+    if column.unit == DISTANCE:
         return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
     return f"{value:.4f}"
 
@@ -90,11 +74,16 @@ def title(section: Section) -> str:
 
 def numbers_compared(row: Row) -> str:
     """Returns how many synthetic and real images stand behind a row's FID, e.g. `96 x 40`."""
+    compared = {
+        name
+        for name, column in metrics.columns("quality").items()
+        if column.variant.inputs == ("synthetic", "anomalous")
+    }
     found = {
         cell.n
         for cells in row.categories.values()
         for key, cell in cells.items()
-        if key.startswith(("fid@", "kid@", "clustered_lpips@")) and cell.n
+        if key.partition("@")[0] in compared and cell.n
     }
     if not found:
         return "-"
@@ -118,8 +107,14 @@ def published_columns(section: Section, group: str = "mean") -> list[str]:
     ]
 
 
-def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[list[str]]]:
-    """Returns headings and lines of a section's means over a group of categories."""
+def main_table(
+    section: Section, group: str = "mean", mark: str = ""
+) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and lines of a section's means over a group of categories.
+
+    The best of each column begins with `mark`.
+    """
+    tops = {c.key: best(section, c, group) for c in section.columns} if mark else {}
     quality = section.kind == "quality"
     heads = ["", "method", "seeds", "N" if quality else "categories", "protocol"]
     published = published_columns(section, group)
@@ -137,7 +132,8 @@ def main_table(section: Section, group: str = "mean") -> tuple[list[str], list[l
         line += [numbers_compared(row) if quality else covered, row.protocol_id]
         for column in section.columns:
             cell = row.groups[group][column.key]
-            line.append(spoken(cell, column))
+            top = cell.mean is not None and cell.mean == tops.get(column.key)
+            line.append(mark * top + spoken(cell, column))
             if column.key in published:
                 line.append(number(cell.published.value, column) if cell.published else "")
                 line.append(signed(cell.difference, column))
@@ -222,11 +218,6 @@ def plain(value: Any) -> str:
     return json.dumps(value)
 
 
-def printable(text: str) -> str:
-    """Returns text with what a terminal would obey written out."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
     """Returns headings, a rule and lines as text in columns, numbers to the right."""
     table = [[printable(cell) for cell in line] for line in [heads, *lines]]
@@ -245,20 +236,68 @@ def aligned(heads: list[str], lines: list[list[str]]) -> list[str]:
     return out
 
 
-def as_text(sections: list[Section]) -> str:
-    """Returns the board for a terminal."""
+def _is_too_wide(lines: list[str]) -> bool:
+    return max(map(len, lines)) > WIDTH
+
+
+def narrowed(heads: list[str], lines: list[list[str]]) -> list[str]:
+    """Returns a main table that fits a terminal as far as leaving out columns can do it."""
+    left: list[str] = []
+    shown = aligned(heads, lines)
+    for name in LEAVE:
+        if not _is_too_wide(shown):
+            break
+        if name not in heads:
+            continue
+        first = heads.index(name)
+        last = first + 1
+        while last < len(heads) and heads[last] in {"published", "difference"}:
+            last += 1
+        heads = heads[:first] + heads[last:]
+        lines = [line[:first] + line[last:] for line in lines]
+        left.append(name)
+        shown = aligned(heads, lines)
+    return shown + ([f"left out, see --wide: {', '.join(left)}"] if left else [])
+
+
+def folded(heads: list[str], lines: list[list[str]]) -> list[str]:
+    """Returns a table of many columns as several below each other, each with the first column."""
+    parts: list[str] = []
+    start = 1
+    while start < len(heads):
+        end = start + 1
+        while end < len(heads) and not _is_too_wide(_columns(heads, lines, start, end + 1)):
+            end += 1
+        parts += ([""] if parts else []) + _columns(heads, lines, start, end)
+        start = end
+    return parts
+
+
+def _columns(heads: list[str], lines: list[list[str]], start: int, end: int) -> list[str]:
+    cut = [line[:1] + line[start:end] for line in [heads, *lines]]
+    return aligned(cut[0], cut[1:])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def as_text(sections: list[Section], *, wide: bool = False) -> str:
+    """Returns the board for a terminal of 120 characters, or with all columns side by side."""
+    arranged, by_category = (aligned, aligned) if wide else (narrowed, folded)
     parts = []
     for section in sections:
         parts.append(title(section))
-        parts += ["", *aligned(*main_table(section))]
+        parts += ["", *arranged(*main_table(section))]
         for group in section.groups[1:]:
             parts += ["", group.replace("_", " over ") + " categories"]
-            parts += aligned(*main_table(section, group))
+            parts += arranged(*main_table(section, group))
         column = next((c for c in section.columns if c.key == section.rank_by), None)
         if column is not None and len(section.categories) > 1:
             parts += ["", f"{short(column)} by category"]
-            parts += aligned(*category_table(section, column))
-        parts += ["", *(f"note: {printable(text)}" for text in remarks(section)), ""]
+            parts += by_category(*category_table(section, column))
+        said = [f"note: {printable(text)}" for text in remarks(section)]
+        parts += ["", *(said if wide else map(_wrapped, said)), ""]
     if any(section.kind == "detection" for section in sections):
-        parts.append(LEGEND)
+        parts.append(LEGEND if wide else _wrapped(LEGEND))
     return "\n".join(parts).rstrip() + "\n"

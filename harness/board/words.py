@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.board.published import Published
+from harness.metrics import NUMBER, MetricColumn
 from harness.records import Record
 from sia_gen.core.provenance import hash_options
 
@@ -15,14 +17,24 @@ NO_RUN = frozenset({"failed", "not run"})  # how the reason of a cell without a 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A metric at one version; `percent` says that values are shares shown times 100."""
+    """A metric's column at one version; `about` is what the registry says of it, if anything."""
 
     name: str
     version: int
     higher_is_better: bool
-    percent: bool
+    about: MetricColumn | None = None
 
     @property
+    def unit(self) -> str:
+        """How values are written: see harness.metrics.Metric."""
+        return self.about.metric.unit if self.about else NUMBER
+
+    @property
+    def network(self) -> str:
+        """The feature network that the name ends with, or nothing."""
+        return self.name.partition("@")[2]
+
+    @cached_property
     def key(self) -> str:
         """The column's name, with its version from the second on."""
         return self.name if self.version == 1 else f"{self.name} (v{self.version})"
@@ -65,7 +77,7 @@ class Row:
     superseded: int
     rank: int | None = None
 
-    @property
+    @cached_property
     def protocol_id(self) -> str:
         """Eight digits that two rows share only if their protocols are the same."""
         return hash_options(self.protocol)[:8]
@@ -111,7 +123,7 @@ def best(section: Section, column: Column, group: str = "mean") -> float | None:
     """
     values = [row.groups[group][column.key].mean for row in section.rows]
     held = [value for value in values if value is not None]
-    if len(held) < 2 or "_reference@" in column.name:
+    if len(held) < 2 or (column.about and column.about.variant.reference):
         return None
     return max(held) if column.higher_is_better else min(held)
 

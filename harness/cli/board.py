@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import tell
+from harness.cli.options import RESULTS, tell
 from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
@@ -14,16 +14,14 @@ from sia_gen.core.errors import UserError
 @click.command(
     epilog="""\b
 Example:
-  harness leaderboard runs/results
+  harness leaderboard
   harness leaderboard runs/results --format csv > board.csv
   harness leaderboard runs/results --method 'realnet*' --categories 'brick,gr*' --format latex
   harness leaderboard runs/results --published
   harness leaderboard runs/results --html board.html --contact-sheet runs/contact-sheet.png
 """,
 )
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
-)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
 @click.option(
     "--format",
     "form",
@@ -33,6 +31,7 @@ Example:
     help="What to print.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--wide", is_flag=True, help="All columns, beyond a terminal's 120 characters.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path),
@@ -55,6 +54,9 @@ Example:
     metavar="METRIC",
     help="Detection metric that ranks the rows.",
 )
+@click.option("--columns", metavar="GLOBS", help="Print only these metrics, e.g. 'image_*,pro_*'.")
+@click.option("--bold-best", is_flag=True, help="LaTeX: the best of each column in bold.")
+@click.option("--label", default="", metavar="NAME", help="LaTeX: the first table's label.")
 @click.option(
     "--published",
     is_flag=True,
@@ -76,17 +78,25 @@ def leaderboard(
     results: tuple[Path, ...],
     form: str,
     as_json: bool,
+    wide: bool,
     html: Path | None,
     sheets: tuple[Path, ...],
     title: str,
     rank_by: str,
+    columns: str | None,
+    bold_best: bool,
+    label: str,
     published: bool,
     **only: str | None,
 ) -> None:
     """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
 
-    Rows of another protocol are never averaged; published numbers stand in columns of their own.
+    RESULTS are results folders; default runs/results. Rows of another protocol are never averaged;
+    published numbers stand in columns of their own.
     """
+    if not results:
+        results = (RESULTS,)
+        tell(f"defaults: RESULTS {RESULTS}")
     from harness import records
     from harness.board import exports
     from harness.board.build import build, filtered
@@ -104,4 +114,10 @@ def leaderboard(
 
         report.write(html, sections, sheets, title)
         tell(f"page: {html}")
-    print(exports.render(sections, "json" if as_json else form), end="")
+    form = "json" if as_json else form
+    if form != "latex" and (bold_best or label):
+        raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
+    printed = exports.render(
+        sections, form, columns=columns, bold=bold_best, label=label, wide=wide
+    )
+    print(printed, end="")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import print_json, tell
+from harness.cli.options import data_root, print_json, tell
 
 
 @click.command(
@@ -37,9 +37,8 @@ A and B are score folders, run folders that hold one score folder a category, or
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where test images lie that score files name by relative path.",
+    metavar="DATA",
+    help="Where test images lie that score files name by relative path: a dataset or a folder.",
 )
 @click.option(
     "--examples",
@@ -55,7 +54,7 @@ def compare(
     b: Path,
     image_score: str,
     html: Path | None,
-    data: Path | None,
+    data: str | None,
     examples: int,
     as_json: bool,
 ) -> None:
@@ -64,8 +63,9 @@ def compare(
     from harness.compare import paired as room
 
     found, notes = room.run(a, b, image_score)
+    root = data_root(data)
     if html is not None:
-        compare_page.write(html, found, notes, [data] if data else [], examples)
+        compare_page.write(html, found, notes, [root] if root else [], examples)
         tell(f"page: {html}")
     if as_json:
         print_json(room.as_document(found, notes))

@@ -7,8 +7,11 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
+    DETECTOR,
+    RESULTS,
     categories_option,
     data_option,
+    data_root,
     json_option,
     print_json,
     results_option,
@@ -20,18 +23,16 @@ from sia_gen.core.commands import Option
 @click.command(
     epilog="""\b
 Example:
+  harness evaluate
   harness evaluate runs/realnet runs/baseline --out runs/results
   harness evaluate runs/realnet/textures/brick/scores --out runs/results --json
 """,
 )
-@click.argument(
-    "scores", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCORES..."
-)
+@click.argument("scores", nargs=-1, type=click.Path(path_type=Path), metavar="[SCORES]...")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where test images lie that score files name by relative path.",
+    metavar="DATA",
+    help="Where test images lie that score files name by relative path: a dataset or a folder.",
 )
 @click.option(
     "--examples",
@@ -42,19 +43,34 @@ Example:
     help="Example pictures kept of each outcome.",
 )
 @results_option
+@click.option("--dry-run", is_flag=True, help="List the score folders, and stop.")
 @json_option
 def evaluate(
-    scores: tuple[Path, ...], data: Path | None, examples: int, out: Path, as_json: bool
+    scores: tuple[Path, ...],
+    data: str | None,
+    examples: int,
+    out: Path,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Measure detection: image and pixel AUROC and AP, and PRO, of score folders.
 
-    SCORES are score folders, or folders searched for them at any depth.
+    SCORES are score folders, or folders searched for them at any depth; default runs/detector.
     """
-    from harness.board import tables
-    from harness.board.build import build
+    if not scores:
+        scores = (DETECTOR,)
+        tell(f"defaults: SCORES {DETECTOR}, --out {out}")
     from harness.measure import detection
 
-    found = detection.run(scores, out, data=data, each=examples, tell=tell)
+    if dry_run:
+        for folder in detection.find_score_folders(scores):
+            print(folder)
+        return
+    from harness.board import tables
+    from harness.board.build import build
+
+    found = detection.run(scores, out, data=data_root(data), each=examples, tell=tell)
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
     if as_json:
         print_json(found)
     else:
@@ -71,6 +87,14 @@ Example:
 @data_option
 @categories_option
 @click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
+@click.option(
     "--resolution",
     cls=Option,
     former=("--size",),
@@ -80,19 +104,28 @@ Example:
 )
 @click.option(
     "--out",
-    required=True,
+    default=Path("runs/baseline"),
+    show_default=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The score folders as JSON on stdout.")
-def baseline(data: str, categories: str, resolution: int | None, out: Path, as_json: bool) -> None:
+def baseline(
+    data: str,
+    categories: str,
+    value_range: tuple[float, float] | None,
+    resolution: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
     """Score test images by plain colour statistics, the row that a detector must beat."""
     from harness.measure import baseline as room
 
-    folders = room.run(data, categories, out, size=resolution, tell=tell)
+    folders = room.run(data, categories, out, size=resolution, value_range=value_range, tell=tell)
     if as_json:
         print_json([str(folder) for folder in folders])
     else:
         for folder in folders:
             print(folder)
+    tell(f"next: harness evaluate {out}")

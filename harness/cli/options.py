@@ -9,13 +9,32 @@ import click
 from sia_gen.core.commands import Option, json_option, print_json, tell
 
 __all__ = [
+    "DETECTOR",
+    "RESULTS",
+    "SHARDS",
     "categories_option",
     "data_option",
+    "data_root",
     "json_option",
     "print_json",
     "results_option",
     "tell",
 ]
+
+# Where the commands of this project write unless told otherwise, and so where the next one reads.
+SHARDS = "runs/sia"
+DETECTOR = Path("runs/detector")
+RESULTS = Path("runs/results")
+
+
+def data_root(data: str | None) -> Path | None:
+    """Returns the folder of a dataset: one that is given as it is, or any address of --data."""
+    if data is None or Path(data).is_dir():
+        return None if data is None else Path(data)
+    from sia_gen.core.data.dataset import open_dataset
+
+    return open_dataset(data).root
+
 
 data_option = click.option(
     "--data",
@@ -35,7 +54,7 @@ categories_option = click.option(
 )
 results_option = click.option(
     "--out",
-    default="runs/results",
+    default=RESULTS,
     show_default=True,
     type=click.Path(path_type=Path),
     metavar="RESULTS",

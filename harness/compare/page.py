@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.board.page import HEADINGS, data_uri, page_environment
-from harness.board.tables import aligned, printable
+from harness import metrics
+from harness.board.page import data_uri, page_environment
+from harness.board.tables import aligned
 from harness.compare.paired import Comparison, Difference, Flip, over_categories
 from harness.measure import bootstrap
 from harness.measure.examples import colour_range, find_image, strip_of
@@ -17,11 +18,12 @@ from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.text import printable
 
 
 def _name(metric: str) -> str:
-    named, detail = HEADINGS.get(metric, (metric, ""))
-    return f"{named}, {detail}" if detail else named
+    column = metrics.columns("image", "pixel")[metric]
+    return ", ".join(filter(None, (column.metric.title, column.detail)))
 
 
 def _p(value: float) -> str:

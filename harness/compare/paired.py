@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from detector import scorefile
+from harness import metrics
 from harness.measure import bootstrap
 from harness.measure.detection import checked, find_score_folders
-from harness.measure.detection_metrics import PIXEL_METRICS, of_ranking
-from harness.metrics._inputs import Floats, UndefinedMetric
-from harness.metrics._pixels import rank_both
-from harness.metrics._ranking import rank
+from harness.metrics import MetricColumn, Ranking
 from harness.records import read
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Floats, UndefinedMetric
+from sia_gen.core.statistics.pixels import rank_both
+from sia_gen.core.statistics.ranking import rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,7 @@ def _aligned(a: Side, b: Side) -> Side:
         masks_NHW=b.scores.masks_NHW[order],
         items=items,
         protocol=b.scores.protocol,
+        run=b.scores.run,
     )
     return Side(folder=b.folder, scores=scores)
 
@@ -161,34 +163,55 @@ def _usable(side: Side) -> npt.NDArray[np.bool_]:
     ])  # fmt: skip
 
 
-def _image_part(side: Side, kind: str, labels: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    scores = side.image_scores(kind)
-    ranking = rank(scores, labels)
-    counts = bootstrap.count_images(scores, labels)
+@dataclass(frozen=True, kw_only=True)
+class Valued:
+    """One side's value of a column, and what its draws are made of."""
+
+    column: MetricColumn
+    value: float
+    counts: bootstrap.Counts
+
+    def drawn(self, times: Floats) -> Floats:
+        """Returns the value in every draw, moved from the counts' grid to the exact one."""
+        grid = bootstrap.replicate(self.counts, np.ones((1, times.shape[1])), self.column)
+        return bootstrap.replicate(self.counts, times, self.column) - float(grid[0]) + self.value
+
+
+def _valued(
+    columns: Iterable[MetricColumn], rankings: dict[str, Ranking], counts: bootstrap.Counts
+) -> dict[str, Valued]:
     return {
-        f"{name}_{kind}": (of_ranking(ranking, what), counts, what, 1.0)
-        for name, what in (("image_auroc", "auroc"), ("image_ap", "ap"))
+        column.name: Valued(
+            column=column,
+            value=column.metric.of(rankings[column.metric.takes], **column.variant.arguments),
+            counts=counts,
+        )
+        for column in columns
     }
 
 
-def _pixel_part(side: Side, keep: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _ranked(kind: str) -> list[MetricColumn]:
+    return [c for c in metrics.columns(kind).values() if c.metric.ranks]
+
+
+def _image_part(side: Side, kind: str, labels: npt.NDArray[np.bool_]) -> dict[str, Valued]:
+    scores = side.image_scores(kind)
+    columns = [c for c in _ranked("image") if c.variant.inputs == (kind,)]
+    counts = bootstrap.count_images(scores, labels)
+    return _valued(columns, {"image ranking": rank(scores, labels)}, counts)
+
+
+def _pixel_part(side: Side, keep: npt.NDArray[np.bool_]) -> dict[str, Valued]:
     labels = np.array([bool(item["anomalous"]) for item in side.scores.items])[keep]
     maps, masks = side.scores.maps_NHW[keep], side.scores.masks_NHW[keep]
-    pixels, regions = rank_both(maps, masks)
-    counts = bootstrap.count_pixels(maps, masks, labels, bootstrap.cuts_of(pixels))
-    return {
-        name: (of_ranking(regions if what == "pro" else pixels, what, limit), counts, what, limit)
-        for name, _, what, limit in PIXEL_METRICS
-    }
+    rankings = dict(zip(("pixel ranking", "region ranking"), rank_both(maps, masks), strict=True))
+    cuts = bootstrap.cuts_of(rankings["pixel ranking"])
+    return _valued(_ranked("pixel"), rankings, bootstrap.count_pixels(maps, masks, labels, cuts))
 
 
-def _difference(name: str, a: Any, b: Any, times: Floats) -> tuple[Difference, Floats]:
-    once = np.ones((1, times.shape[1]))
-    drawn = []
-    for value, counts, what, limit in (a, b):
-        grid = float(bootstrap.replicate(counts, once, what, limit)[0])
-        drawn.append(bootstrap.replicate(counts, times, what, limit) - grid + value)
-    return _judged(name, a[0], b[0], drawn[1] - drawn[0]), drawn[1] - drawn[0]
+def _difference(name: str, a: Valued, b: Valued, times: Floats) -> tuple[Difference, Floats]:
+    apart = b.drawn(times) - a.drawn(times)
+    return _judged(name, a.value, b.value, apart), apart
 
 
 def _judged(name: str, a: float, b: float, apart: Floats) -> Difference:
@@ -239,11 +262,11 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
     times = bootstrap.draws(labels, a.scores.category, "compare")
     parts = [(_image_part(a, kind, labels), _image_part(b, kind, labels), times)]
     keep = _usable(a) & _usable(b)
-    undefined: dict[str, str] = {}
+    undefined = {}
     try:
         parts.append((_pixel_part(a, keep), _pixel_part(b, keep), times[:, keep]))
     except UndefinedMetric as error:
-        undefined = {name: str(error) for name, *_ in PIXEL_METRICS}
+        undefined = {column.name: str(error) for column in _ranked("pixel")}
     differences, replicates = [], {}
     for first, second, drawn in parts:
         for name in first:
@@ -265,8 +288,7 @@ def compare(a: Side, b: Side, kind: str = "max") -> Comparison:
 
 def over_categories(found: list[Comparison]) -> list[Difference]:
     """Returns the differences of the unweighted means over categories, drawn independently."""
-    names = [d.metric for d in found[0].differences]
-    shared = [n for n in names if all(n in c.replicates for c in found)]
+    shared = [n for n in found[0].replicates if all(n in c.replicates for c in found)]
     out = []
     for name in shared:
         values = [next(d for d in c.differences if d.metric == name) for c in found]
@@ -286,10 +308,9 @@ def run(a: Path, b: Path, kind: str = "max") -> tuple[list[Comparison], list[str
             f"{a} and {b} have no category in common: {', '.join(sorted(sides[0]))} and"
             f" {', '.join(sorted(sides[1]))}"
         )
+    each = ((sides[0], sides[1], a), (sides[1], sides[0], b))
     notes = [
-        f"{key}: only in {place}"
-        for own, other, place in ((sides[0], sides[1], a), (sides[1], sides[0], b))
-        for key in sorted(own.keys() - other.keys())
+        f"{k}: only in {place}" for own, other, place in each for k in sorted(own.keys() - other)
     ]
     return [compare(sides[0][key], sides[1][key], kind) for key in shared], notes
 

@@ -1,7 +1,7 @@
 """Bootstrap over images: how far a metric would move with other test images of the same kind.
 
 Images are drawn with replacement, normal and anomalous ones apart, so that no draw lacks a class.
-Every metric here is a function of counts that add up over images, so a draw costs one row of a
+A metric of a ranking is a function of counts that add up over images, so a draw costs one row of a
 matrix product: each image is counted once, in bins of score, and never looked at again.
 
 Pixels are counted between at most 1024 thresholds spread over both axes of the curves. What that
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Array, Floats
-from harness.metrics._pixels import region_weights
-from harness.metrics._ranking import Ranking
+from harness.metrics import MetricColumn
 from sia_gen.core.seeds import generator
+from sia_gen.core.statistics.inputs import Array, Floats
+from sia_gen.core.statistics.pixels import region_weights
+from sia_gen.core.statistics.ranking import Ranking
 
 REPLICATES = 1000
 LEVEL = 0.95
@@ -90,39 +91,11 @@ def count_pixels(
     return Counts(normal=normal, hits=hits, regions=regions, anomalous=anomalous)
 
 
-def area(normal_BK: Floats, hits_BK: Floats, limit: float = 1.0) -> Floats:
-    """Returns each row's area under hits over false positives up to a rate, divided by it."""
-    zero = np.zeros((len(normal_BK), 1))
-    x = np.concatenate([zero, np.cumsum(normal_BK, axis=1)], axis=1)
-    y = np.concatenate([zero, np.cumsum(hits_BK, axis=1)], axis=1)
-    x, y = x / x[:, -1:], y / y[:, -1:]
-    run, rise = np.diff(x, axis=1), np.diff(y, axis=1)
-    # The share of each step that lies below the limit; the curve is straight within a step.
-    room = np.clip(limit - x[:, :-1], 0.0, run)
-    part = np.divide(room, run, out=np.zeros_like(run), where=run > 0)
-    return np.asarray((room * (y[:, :-1] + 0.5 * rise * part)).sum(axis=1) / limit)
-
-
-def average_precision(normal_BK: Floats, hits_BK: Floats) -> Floats:
-    """Returns each row's average precision."""
-    found, false = np.cumsum(hits_BK, axis=1), np.cumsum(normal_BK, axis=1)
-    precision = np.divide(found, found + false, out=np.zeros_like(found), where=found > 0)
-    return np.asarray((hits_BK * precision).sum(axis=1) / found[:, -1])
-
-
-def f1_max(normal_BK: Floats, hits_BK: Floats) -> Floats:
-    """Returns each row's F1-max."""
-    found, false = np.cumsum(hits_BK, axis=1), np.cumsum(normal_BK, axis=1)
-    return np.asarray((2.0 * found / (found[:, -1:] + found + false)).max(axis=1))
-
-
-def replicate(counts: Counts, times_BN: Floats, metric: str, limit: float = 1.0) -> Floats:
-    """Returns a metric of every draw, (B,): auroc, ap, f1max, or pro up to a limit."""
-    normal = times_BN @ counts.normal
-    if metric == "pro":
-        return area(normal, times_BN @ counts.regions, limit)
-    hits = times_BN @ counts.hits
-    return {"auroc": area, "ap": average_precision, "f1max": f1_max}[metric](normal, hits)
+def replicate(counts: Counts, times_BN: Floats, column: MetricColumn) -> Floats:
+    """Returns a column's value in every draw, (B,)."""
+    regions = column.metric.takes == "region ranking"
+    hits = times_BN @ (counts.regions if regions else counts.hits)
+    return column.metric.of_draws(times_BN @ counts.normal, hits, **column.variant.arguments)
 
 
 def interval(values_B: Floats, grid_value: float, value: float) -> tuple[float, float]:
@@ -133,16 +106,16 @@ def interval(values_B: Floats, grid_value: float, value: float) -> tuple[float, 
 
 
 def intervals(
-    counts: Counts, values: dict[str, tuple[str, float, float]], *seed: Any
+    counts: Counts, values: dict[str, float], columns: Iterable[MetricColumn], *seed: Any
 ) -> dict[str, tuple[float, float]]:
-    """Returns the intervals of named (metric, limit, value) triples over the same draws."""
+    """Returns the intervals of columns' values, by name, over the same draws."""
     times = draws(counts.anomalous, *seed)
     once = np.ones((1, len(counts.anomalous)))
     return {
-        name: interval(
-            replicate(counts, times, metric, limit),
-            float(replicate(counts, once, metric, limit)[0]),
-            value,
+        column.name: interval(
+            replicate(counts, times, column),
+            float(replicate(counts, once, column)[0]),
+            values[column.name],
         )
-        for name, (metric, limit, value) in values.items()
+        for column in columns
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.metrics._inputs import Floats
-from harness.metrics._ranking import Ranking
+from sia_gen.core.statistics.inputs import Floats
+from sia_gen.core.statistics.ranking import Ranking
 
 POINTS = 64
 

@@ -11,22 +11,14 @@ import numpy as np
 from detector import scorefile
 from harness import metrics, records
 from harness.measure import examples
-from harness.measure.detection_metrics import EXPECTED, IMAGE_SCORES, OWN_SCORE, measure
+from harness.measure.detection_metrics import expected, measure
 from harness.records import Record
 from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.errors import UserError
-from sia_gen.core.plugins import load
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
+from sia_gen.core.store.walk import walk
 
 ITEM_KEYS = ("path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max")
-# What a score file's protocol says about one category's own run: it is kept with the record, but
-# two records that differ only here may share a row. All other keys define the row.
-RUN_KEYS = frozenset({
-    "run", "seed", "category", "dataset", "checkpoint", "checkpoint_sha256", "run_sha256",
-    "shards_sha256", "source_run_sha256", "images", "train_images",
-    "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
-    "foreground", "host",
-})  # fmt: skip
 
 
 def find_score_folders(paths: Iterable[Path]) -> list[Path]:
@@ -35,7 +27,7 @@ def find_score_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"scores {path}: no such folder; `detector score` writes score folders")
-        here = {f.parent for f in path.rglob("scores.json") if not f.parent.name.startswith(".")}
+        here = {f.parent for f in walk(path, lambda f: f.name == "scores.json")}
         if not here:
             raise UserError(
                 f"{path} holds no score folder (scores.json, maps.npy, masks.npy): run `detector"
@@ -62,12 +54,12 @@ def checked(folder: Path) -> scorefile.Scores:
         missing = [key for key in ITEM_KEYS if not isinstance(item, dict) or key not in item]
         if missing:
             raise UserError(f"{folder}: item {number} lacks {', '.join(missing)}")
-        for name in IMAGE_SCORES + ((OWN_SCORE,) if f"score_{OWN_SCORE}" in item else ()):
-            score = item[f"score_{name}"]
+        for key in (key for key in item if key.startswith("score_")):
+            score = item[key]
             number_like = isinstance(score, int | float) and not isinstance(score, bool)
             if not number_like or not np.isfinite(score):
                 raise UserError(
-                    f"{folder}: score_{name} of {item['path']} is {score!r}: NaN is not ranked"
+                    f"{folder}: {key} of {item['path']} is {score!r}: NaN is not ranked"
                 )
         if not item["anomalous"] and np.any(scores.masks_NHW[number]):
             raise UserError(f"{folder}: {item['path']} counts as normal but its mask is not empty")
@@ -95,11 +87,12 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
     roots = [root for root in (data, data / category if data else None, folder) if root]
     values = np.array([item["score_max"] for item in scores.items], dtype=np.float64)
     pictures, picture_notes = examples.render(scores, values, roots, each)
-    protocol = {k: v for k, v in scores.protocol.items() if k not in RUN_KEYS}
+    protocol, facts = dict(scores.protocol), dict(scores.run)
     method = str(protocol.pop("detector", None) or protocol.pop("method", None) or "unnamed")
     source = str(protocol.pop("source", None) or "none")
-    seed = scores.protocol.get("seed")
-    protocol["resolution"] = protocol.get("resolution", int(scores.maps_NHW.shape[-1]))
+    seed = facts.pop("seed", None)
+    if "resolution" not in protocol:
+        protocol["resolution"] = int(scores.maps_NHW[0].shape[-1])
     record: Record = {
         "schema": records.SCHEMA,
         "kind": "detection",
@@ -110,7 +103,7 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
         "source": source,
         "seed": seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         "protocol": protocol,
-        "run": _run_facts(scores.protocol),
+        "run": facts,
         "metrics": measured.metrics,
         "counts": measured.counts,
         "notes": measured.notes + picture_notes,
@@ -132,17 +125,13 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
     return record, publish
 
 
-def _run_facts(protocol: dict[str, Any]) -> dict[str, Any]:
-    nested = protocol.get("run")
-    facts = {k: v for k, v in protocol.items() if k in RUN_KEYS - {"run", "seed"}}
-    return facts | (nested if isinstance(nested, dict) else {})
-
-
 def _current(record: Record) -> bool:
-    entries = record["metrics"]
-    complete = entries.keys() >= EXPECTED and "curves" in record["artifacts"]
+    """Returns whether a record holds every metric, at the version that its file has now."""
+    entries, known = record["metrics"], metrics.columns("image", "pixel")
+    complete = entries.keys() >= expected() and "curves" in record["artifacts"]
     return complete and all(
-        e["version"] == load(metrics, e["metric"]).VERSION for e in entries.values()
+        name in known and entry["version"] == known[name].metric.version
+        for name, entry in entries.items()
     )
 
 

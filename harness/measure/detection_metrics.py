@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from detector import scorefile
+from harness import metrics
 from harness.measure import bootstrap
 from harness.measure.curves import curve
-from harness.measure.entry import entry_of, undefined
-from harness.measure.streaming import histogram_of
-from harness.metrics._inputs import UndefinedMetric, binary, real
-from harness.metrics._pixels import rank_both
-from harness.metrics._ranking import Ranking, rank
+from harness.measure.entry import undefined, value_of
+from harness.metrics import MetricColumn
+from sia_gen.core.statistics.histogram import histogram_of
+from sia_gen.core.statistics.inputs import UndefinedMetric, binary, real
+from sia_gen.core.statistics.pixels import rank_both
+from sia_gen.core.statistics.ranking import rank
 
-IMAGE_SCORES = ("max", "avgpool16_max")
-OWN_SCORE = "own"  # a submitted detector's own image scores
-# Metric module, what it asks of a ranking, and up to which false-positive rate.
-IMAGE_METRICS = (("image_auroc", "auroc"), ("image_ap", "ap"), ("image_f1max", "f1max"))
-PIXEL_METRICS = (
-    ("pixel_auroc", "pixel_auroc", "auroc", 1.0),
-    ("pixel_ap", "pixel_ap", "ap", 1.0),
-    ("pixel_f1max", "pixel_f1max", "f1max", 1.0),
-    ("pro_0.3", "pro", "pro", 0.3),
-    ("pro_0.05", "pro", "pro", 0.05),
-)
-# What every record holds; one without a new metric is measured again.
-EXPECTED = frozenset(
-    {f"{metric}_{score}" for metric, _ in IMAGE_METRICS for score in IMAGE_SCORES}
-    | {name for name, *_ in PIXEL_METRICS}
-)
 # Beyond so many pixels the defects alone may not fit into memory: a histogram counts instead.
 LARGE = 1 << 28
 
@@ -47,24 +35,48 @@ class Measured:
     notes: list[str]
 
 
-def of_ranking(ranking: Ranking, what: str, limit: float = 1.0) -> float:
-    """Returns a value of a ranking: auroc, ap, f1max, or pro up to a false-positive rate."""
-    if what == "ap":
-        return ranking.average_precision()
-    return ranking.f1_max() if what == "f1max" else ranking.area(limit)
+def expected() -> frozenset[str]:
+    """Returns the columns that every record holds; one that lacks any is measured again."""
+    found = metrics.columns("image", "pixel").values()
+    return frozenset(column.name for column in found if not column.variant.optional)
+
+
+def image_columns(items: list[Any]) -> dict[str, list[MetricColumn]]:
+    """Returns the image metrics' columns by the score convention, where all items state it."""
+    found: dict[str, list[MetricColumn]] = {}
+    for column in metrics.columns("image").values():
+        (score,) = column.variant.inputs
+        if not column.variant.optional or all(f"score_{score}" in item for item in items):
+            found.setdefault(score, []).append(column)
+    return found
 
 
 def _split(labels: npt.NDArray[np.bool_]) -> list[int]:
     return [int(labels.sum()), int((~labels).sum())]
 
 
+def _entries(
+    columns: Iterable[MetricColumn], given: dict[str, tuple[Any, ...]], n: list[int]
+) -> dict[str, Any]:
+    """Returns the columns' entries, from what their metrics take."""
+    return {
+        column.name: value_of(
+            column.metric,
+            partial(column.metric.of, *given[column.metric.takes], **column.variant.arguments),
+            n,
+        )
+        for column in columns
+    }
+
+
 def _add_intervals(
-    found: dict[str, Any], names: dict[str, tuple[str, float]], counts: bootstrap.Counts, seed: str
+    found: dict[str, Any], columns: Iterable[MetricColumn], counts: bootstrap.Counts, seed: str
 ) -> None:
     if min(_split(counts.anomalous)) < 2:
         return  # one image cannot say how much images differ
-    values = {n: (what, limit, found[n]["value"]) for n, (what, limit) in names.items()}
-    for name, (low, high) in bootstrap.intervals(counts, values, seed).items():
+    values = {name: entry["value"] for name, entry in found.items()}
+    ranked = [c for c in columns if c.metric.ranks and values[c.name] is not None]
+    for name, (low, high) in bootstrap.intervals(counts, values, ranked, seed).items():
         found[name]["interval"] = [low, high]
 
 
@@ -73,21 +85,15 @@ def image_metrics(items: list[Any], seed: str) -> tuple[dict[str, Any], dict[str
     labels = np.array([bool(item["anomalous"]) for item in items])
     found: dict[str, Any] = {}
     curves: dict[str, Any] = {}
-    own = all(f"score_{OWN_SCORE}" in item for item in items)
-    for score in (*IMAGE_SCORES, *((OWN_SCORE,) if own else ())):
+    for score, columns in image_columns(items).items():
         values = real(np.array([float(i[f"score_{score}"]) for i in items]), "image scores")
         ranking = rank(values, labels)
-        names = {f"{metric}_{score}": (what, 1.0) for metric, what in IMAGE_METRICS}
-        for metric, what in IMAGE_METRICS:
-            name = f"{metric}_{score}"
-            try:
-                value = of_ranking(ranking, what)
-                found[name] = entry_of(metric, value, n=_split(labels))
-            except UndefinedMetric as error:
-                found[name] = undefined(metric, str(error), n=_split(labels))
-        if all(found[name]["value"] is not None for name in names):
-            _add_intervals(found, names, bootstrap.count_images(values, labels), seed)
+        given = {"image ranking": (ranking,), "image scores": (values, labels)}
+        entries = _entries(columns, given, _split(labels))
+        if labels.any() and not labels.all():
+            _add_intervals(entries, columns, bootstrap.count_images(values, labels), seed)
             curves[f"image_roc_{score}"] = curve(ranking)
+        found |= entries
     return found, curves
 
 
@@ -95,7 +101,7 @@ def pixel_metrics(
     maps: Any, masks: Any, anomalous: npt.NDArray[np.bool_], seed: str
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Returns the pixel metrics, the ROC and PRO curves, and notes, of maps and masks (N, H, W)."""
-    split = _split(anomalous)
+    split, columns = _split(anomalous), metrics.columns("pixel").values()
     notes: list[str] = []
     try:
         if np.size(maps) > LARGE:
@@ -106,17 +112,15 @@ def pixel_metrics(
                          f" scores: none is off by more than {worst:.2g}")  # fmt: skip
         else:
             pixels, regions = rank_both(maps, masks)
-        values = {
-            name: of_ranking(regions if what == "pro" else pixels, what, limit)
-            for name, _, what, limit in PIXEL_METRICS
-        }
+        pixels.check()
     except UndefinedMetric as error:
-        return {n: undefined(m, str(error), n=split) for n, m, *_ in PIXEL_METRICS}, {}, notes
-    found = {n: entry_of(m, values[n], n=split) for n, m, *_ in PIXEL_METRICS}
+        return {c.name: undefined(c.metric, str(error), n=split) for c in columns}, {}, notes
+    given = {"pixel ranking": (pixels,), "region ranking": (regions,), "score maps": (maps, masks)}
+    found = _entries(columns, given, split)
     if not notes:  # a histogram's thresholds are bins, not scores
         cuts = bootstrap.cuts_of(pixels)
         counts = bootstrap.count_pixels(maps, masks, anomalous, cuts)
-        _add_intervals(found, {n: (w, at) for n, _, w, at in PIXEL_METRICS}, counts, seed)
+        _add_intervals(found, columns, counts, seed)
     return found, {"pixel_roc": curve(pixels), "pro": curve(regions, 0.3)}, notes
 
 
@@ -146,7 +150,7 @@ def measure(scores: scorefile.Scores) -> Measured:
         notes += said
     else:
         reason = "no image has a mask: the value is undefined"
-        found |= {name: undefined(metric, reason) for name, metric, *_ in PIXEL_METRICS}
+        found |= {c.name: undefined(c.metric, reason) for c in metrics.columns("pixel").values()}
     counts = {
         "images": len(labels),
         "normal": int((~labels).sum()),

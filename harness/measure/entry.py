@@ -1,47 +1,39 @@
-"""One measured value: a metric of the folder applied to arrays, or the reason why it has none."""
+"""A record's entry of one metric: the value and the metric's version, or why there is none."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness import metrics
-from harness.metrics._inputs import UndefinedMetric
+from harness.metrics import Metric
 from sia_gen.core.errors import UserError
-from sia_gen.core.plugins import load
+from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
-def value_of(metric: str, arrays: Sequence[Any], *, n: Sequence[int] = (), **options: Any) -> Any:
-    """Returns a record's entry for a metric: value and version, or null and the reason.
+def value_of(metric: Metric, compute: Callable[[], float], n: Sequence[int] = ()) -> Any:
+    """Returns the entry of what `compute` gives: value and version, or null and the reason.
 
     UserError (NaN, shapes) is not caught: such input is refused, not recorded.
     """
-    module = load(metrics, metric)
     try:
-        value = float(module.compute(*arrays, **options))
+        value = float(compute())
     except UndefinedMetric as error:
         return undefined(metric, str(error), n=n)
-    return entry_of(metric, value, n=n)
-
-
-def entry_of(metric: str, value: float, *, n: Sequence[int] = ()) -> Any:
-    """Returns a record's entry for a value that was computed already."""
     if not math.isfinite(value):
-        raise UserError(f"{metric} came out as {value}: the inputs are out of range")
-    return _entry(metric, n) | {"value": float(value)}
+        raise UserError(f"{metric.name} came out as {value}: the inputs are out of range")
+    return _entry(metric, n) | {"value": value}
 
 
-def undefined(metric: str, reason: str, *, n: Sequence[int] = ()) -> Any:
-    """Returns a record's entry for a metric that has no value, with the reason."""
+def undefined(metric: Metric, reason: str, *, n: Sequence[int] = ()) -> Any:
+    """Returns the entry of a metric that has no value, with the reason."""
     return _entry(metric, n) | {"value": None, "reason": reason}
 
 
-def _entry(metric: str, n: Sequence[int]) -> dict[str, Any]:
-    module = load(metrics, metric)
+def _entry(metric: Metric, n: Sequence[int]) -> dict[str, Any]:
     entry = {
-        "metric": metric,
-        "version": module.VERSION,
-        "higher_is_better": module.HIGHER_IS_BETTER,
+        "metric": metric.name,
+        "version": metric.version,
+        "higher_is_better": metric.higher_is_better,
     }
     return entry | ({"n": list(n)} if n else {})

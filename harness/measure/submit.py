@@ -22,14 +22,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from detector import scorefile
 from harness.measure import saved_batches
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pixels.decoding import decoding, open_limited
+from sia_gen.core.pixels.masks import fit_mask
 from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.store.archives import check_zip, read_npy, read_npz
+from sia_gen.core.store.foreign import reason, require_weights
+from sia_gen.core.store.walk import walk
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff")
@@ -77,29 +81,29 @@ def read_map(path: Path) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return _map(np.load(path, allow_pickle=False), str(path))
+            return _map(read_npy(path), str(path))
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if len(file.files) != 1:
-                    raise UserError(f"{path}: expected one array, found {', '.join(file.files)}")
-                return _map(file[file.files[0]], str(path))
-        with Image.open(path) as image:
+            arrays = read_npz(path)
+            if len(arrays) != 1:
+                raise UserError(f"{path}: expected one array, found {', '.join(arrays)}")
+            return _map(next(iter(arrays.values())), str(path))
+        with decoding(path), open_limited(path, path) as image:
             if len(image.getbands()) != 1 or image.mode == "P":
                 raise UserError(
                     f"{path}: a picture in colours ({image.mode}) is no score map: save the scores"
                     " as one channel, 16 bits or float, or as .npy"
                 )
             return _map(image, str(path))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
+def _is_map(path: Path) -> bool:
+    return path.suffix.lower() in (*ARRAYS, *PICTURES) and not path.name.startswith(".")
+
+
 def _folder(folder: Path) -> Iterable[Given]:
-    files = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and p.suffix.lower() in (*ARRAYS, *PICTURES) and p.name[0] != "."
-    )
+    files = walk(folder, _is_map)
     if not files:
         raise UserError(f"{folder} holds no map: expected <defect>/<stem>.npy, .npz, .png or .tif")
     for path in files:
@@ -139,12 +143,14 @@ def _batch(mapping: dict[str, Any], where: str) -> Iterable[Given]:
 def _torch(path: Path) -> Iterable[Given]:
     import torch
 
+    require_weights(path, "maps")
     try:
         # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
+        check_zip(path)
         content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"
+            f"{path} is no plain file of lists and tensors ({reason(error)}): save"
             " [{'image_path': [...], 'anomaly_map': tensor, 'pred_score': tensor}, ...]"
         ) from error
     for number, batch in enumerate(content if isinstance(content, list) else [content]):
@@ -166,11 +172,7 @@ def given_maps(path: Path) -> list[Given]:
         return list(_torch(path))
     if path.suffix.lower() != ".npz":
         raise UserError(f"maps {path}: expected a folder, an .npz or a .pt file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return list(_batch(dict(file.items()), str(path)))
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    return list(_batch(read_npz(path), str(path)))
 
 
 def _wanted(category: Category) -> dict[str, int]:
@@ -237,9 +239,7 @@ def _mask(example: ExampleImage, shape: tuple[int, int]) -> npt.NDArray[np.uint8
     drawn = example.read_mask()
     if drawn is None:
         return np.zeros(shape, dtype=np.uint8)
-    mask = Image.fromarray(drawn.astype(np.uint8) * 255)
-    resized = mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-    return (np.asarray(resized) > 0).astype(np.uint8)
+    return fit_mask(drawn, *shape).astype(np.uint8)
 
 
 def _check_precision(given: npt.NDArray[Any], stored: npt.NDArray[Any], where: str) -> None:
@@ -255,7 +255,7 @@ def _check_precision(given: npt.NDArray[Any], stored: npt.NDArray[Any], where: s
 def _hash(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = walk(path, lambda _: True)
     return hash_options([[str(p.relative_to(path)), sha256_file(p)] for p in files])
 
 
@@ -284,21 +284,21 @@ def scores_of(path: Path, category: Category, options: Options) -> scorefile.Sco
     protocol: dict[str, Any] = {
         "detector": options.method,
         "source": options.source,
-        "seed": options.seed,
         "resolution": int(shape[0]) if shape[0] == shape[1] else f"{shape[1]} x {shape[0]}",
         "image_scores": ["max", "avgpool16_max", *(["own"] if own else [])],
         "checkpoint_rule": "not stated",
         "backbone": "not stated",
         "submitted": True,
-        "run": {"submission_sha256": _hash(path), "harness_version": __version__},
     }
     protocol |= dict(options.protocol)
+    seed = {} if options.seed is None else {"seed": options.seed}
     return scorefile.Scores(
         category=category.key,
         maps_NHW=np.stack(maps),
         masks_NHW=np.stack(masks),
         items=items,
-        protocol={k: v for k, v in protocol.items() if v is not None},
+        protocol=protocol,
+        run={**seed, "submission_sha256": _hash(path), "harness_version": __version__},
     )
 
 

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Array, Floats, UndefinedMetric, real
+from harness.metrics import NUMBER, TO_ANOMALIES, Metric
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, real
 
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = True
-VERSION = 1
 CHUNK = 1 << 16  # dimensions converted to float64 together
 
 
@@ -34,6 +32,15 @@ class Result:
     empty: int
     single: int
     sizes: tuple[int, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of clusters as a record names them."""
+        return {
+            "clusters_used": self.clusters,
+            "clusters_skipped_single": self.single,
+            "clusters_skipped_empty": self.empty,
+        }
 
 
 def _matrix(features: npt.ArrayLike, name: str) -> Array:
@@ -117,3 +124,19 @@ def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> 
     clusters = Clusters(real_features)
     clusters.update(synthetic_features)
     return clusters.result().value
+
+
+METRIC = Metric(
+    name="clustered_lpips",
+    title="Clustered LPIPS",
+    short="cLPIPS",
+    unit=NUMBER,
+    higher_is_better=True,
+    takes="embeddings",
+    of=compute,
+    place=50,
+    stream=Clusters,
+    variants=TO_ANOMALIES,
+    detail="diversity",
+    network="alex",
+)

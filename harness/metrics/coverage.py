@@ -9,12 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._neighbours import BLOCK, distances
+from harness.metrics import NUMBER, TO_ANOMALIES, Metric
 from harness.metrics.density import K, prepared
-
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = True
-VERSION = 1
+from sia_gen.core.statistics.neighbours import BLOCK, distances
 
 
 def compute(
@@ -26,3 +23,17 @@ def compute(
     for start in range(0, len(x), BLOCK):
         met |= (distances(x[start : start + BLOCK], y) <= reach).any(axis=0)
     return float(met.mean())
+
+
+METRIC = Metric(
+    name="coverage",
+    title="Coverage",
+    short="cover",
+    unit=NUMBER,
+    higher_is_better=True,
+    takes="features",
+    of=compute,
+    place=40,
+    variants=TO_ANOMALIES,
+    detail="of real anomalies",
+)

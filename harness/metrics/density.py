@@ -11,12 +11,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair
-from harness.metrics._neighbours import BLOCK, distances, radii
+from harness.metrics import NUMBER, TO_ANOMALIES, Metric
+from sia_gen.core.statistics.inputs import Floats, UndefinedMetric, feature_pair
+from sia_gen.core.statistics.neighbours import BLOCK, distances, radii
 
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = True
-VERSION = 1
 K = 5
 
 
@@ -43,3 +41,17 @@ def compute(
         for start in range(0, len(x), BLOCK)
     )
     return inside / (k * len(x))
+
+
+METRIC = Metric(
+    name="density",
+    title="Density",
+    short="density",
+    unit=NUMBER,
+    higher_is_better=True,
+    takes="features",
+    of=compute,
+    place=30,
+    variants=TO_ANOMALIES,
+    detail="around real anomalies",
+)

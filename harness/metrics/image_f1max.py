@@ -6,18 +6,21 @@ a threshold could give, and is to be read as one.
 
 from __future__ import annotations
 
-import numpy.typing as npt
+from harness.metrics import SCORES, SHARE, Metric
+from sia_gen.core.statistics import draws
+from sia_gen.core.statistics.ranking import Ranking
 
-from harness.metrics._inputs import binary, real, same_shape
-from harness.metrics._ranking import rank
-
-NEEDS = ("scores", "labels")
-HIGHER_IS_BETTER = True
-VERSION = 1
-
-
-def compute(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Returns F1-max, 0..1, of scores (N,) by labels (N,); anomalous is the positive class."""
-    values, truth = real(scores, "image scores"), binary(labels, "image labels")
-    same_shape(values, truth, "image scores and labels")
-    return rank(values, truth).f1_max()
+METRIC = Metric(
+    name="image_f1max",
+    title="Image F1",
+    short="I-F1",
+    unit=SHARE,
+    higher_is_better=True,
+    takes="image ranking",
+    of=Ranking.f1_max,
+    draws=draws.f1_max,
+    place=30,
+    variants=SCORES,
+    detail="at best",
+)
+compute = METRIC.compute

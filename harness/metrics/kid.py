@@ -8,27 +8,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Floats, UndefinedMetric, feature_pair
+from harness.metrics import COMPARISONS, NUMBER, Metric
+from sia_gen.core.statistics.inputs import UndefinedMetric, feature_pair
+from sia_gen.core.statistics.kid import unbiased
 
-NEEDS = ("synthetic_features", "real_features")
-HIGHER_IS_BETTER = False
-VERSION = 1
 FULL = 2000  # up to this many images in each set every pair is used
 SUBSETS = 100
 SUBSET_SIZE = 1000
-
-
-def _kernel(x: Floats, y: Floats) -> Floats:
-    return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
-
-
-def unbiased(x: Floats, y: Floats) -> float:
-    """Returns the unbiased estimate over all pairs of features (N, D) and (M, D)."""
-    n, m = len(x), len(y)
-    within_x, within_y = _kernel(x, x), _kernel(y, y)
-    first = (within_x.sum() - np.trace(within_x)) / (n * (n - 1))
-    second = (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
-    return float(first + second - 2.0 * _kernel(x, y).mean())
 
 
 def compute(
@@ -56,3 +42,18 @@ def compute(
         for _ in range(subsets)
     ]
     return float(np.mean(estimates))
+
+
+METRIC = Metric(
+    name="kid",
+    title="KID",
+    short="KID",
+    unit=NUMBER,
+    higher_is_better=False,
+    takes="features",
+    of=compute,
+    place=20,
+    variants=COMPARISONS,
+    least=2,
+    network="inception",
+)

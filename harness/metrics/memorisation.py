@@ -10,13 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import UndefinedMetric, feature_pair
-from harness.metrics._neighbours import nearest
-from harness.metrics._ranking import rank
-
-NEEDS = ("synthetic_features", "train_features", "held_out_features")
-HIGHER_IS_BETTER = False
-VERSION = 1
+from harness.metrics import NUMBER, Metric, Variant
+from sia_gen.core.statistics.inputs import UndefinedMetric, feature_pair
+from sia_gen.core.statistics.neighbours import nearest
+from sia_gen.core.statistics.ranking import rank
 
 
 def compute(
@@ -34,3 +31,17 @@ def compute(
         )
     near = np.concatenate([nearest(x, train)[0], nearest(held_out, train)[0]])
     return rank(-near, np.arange(len(near)) < len(x)).area()
+
+
+METRIC = Metric(
+    name="memorisation",
+    title="Memorisation",
+    short="memor.",
+    unit=NUMBER,
+    higher_is_better=False,
+    takes="features",
+    of=compute,
+    place=60,
+    variants=(Variant(inputs=("synthetic", "train", "held_out")),),
+    detail="0.5: as near to training images as unseen ones",
+)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import numpy.typing as npt
+from harness.metrics import SHARE, Metric
+from sia_gen.core.statistics import draws
+from sia_gen.core.statistics.ranking import Ranking
 
-from harness.metrics._pixels import rank_pixels
-
-NEEDS = ("score_maps", "masks")
-HIGHER_IS_BETTER = True
-VERSION = 1
-
-
-def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """Returns the average precision of pixels, 0..1, for maps and masks (N, H, W)."""
-    return rank_pixels(score_maps, masks).average_precision()
+METRIC = Metric(
+    name="pixel_ap",
+    title="Pixel AP",
+    short="P-AP",
+    unit=SHARE,
+    higher_is_better=True,
+    takes="pixel ranking",
+    of=Ranking.average_precision,
+    draws=draws.average_precision,
+    place=20,
+)
+compute = METRIC.compute

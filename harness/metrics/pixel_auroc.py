@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import numpy.typing as npt
+from harness.metrics import SHARE, Metric
+from sia_gen.core.statistics import draws
+from sia_gen.core.statistics.ranking import Ranking
 
-from harness.metrics._pixels import rank_pixels
-
-NEEDS = ("score_maps", "masks")
-HIGHER_IS_BETTER = True
-VERSION = 1
-
-
-def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """Returns the area under the ROC curve of pixels, 0..1, for maps and masks (N, H, W)."""
-    return rank_pixels(score_maps, masks).area()
+METRIC = Metric(
+    name="pixel_auroc",
+    title="Pixel AUROC",
+    short="P-AUROC",
+    unit=SHARE,
+    higher_is_better=True,
+    takes="pixel ranking",
+    of=Ranking.area,
+    draws=draws.area,
+    place=10,
+    chance=0.5,
+)
+compute = METRIC.compute

@@ -5,15 +5,20 @@ Over all test pixels of a category together. As for images, the threshold is the
 
 from __future__ import annotations
 
-import numpy.typing as npt
+from harness.metrics import SHARE, Metric
+from sia_gen.core.statistics import draws
+from sia_gen.core.statistics.ranking import Ranking
 
-from harness.metrics._pixels import rank_pixels
-
-NEEDS = ("score_maps", "masks")
-HIGHER_IS_BETTER = True
-VERSION = 1
-
-
-def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """Returns F1-max of pixels, 0..1, for maps and masks (N, H, W)."""
-    return rank_pixels(score_maps, masks).f1_max()
+METRIC = Metric(
+    name="pixel_f1max",
+    title="Pixel F1",
+    short="P-F1",
+    unit=SHARE,
+    higher_is_better=True,
+    takes="pixel ranking",
+    of=Ranking.f1_max,
+    draws=draws.f1_max,
+    place=30,
+    detail="at best",
+)
+compute = METRIC.compute

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from harness.metrics._inputs import Floats, UndefinedMetric
-from harness.metrics._pixels import EIGHT_NEIGHBOURS, _checked, _images
+from harness.metrics import SHARE, Metric
+from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric
+from sia_gen.core.statistics.pixels import EIGHT_NEIGHBOURS, images
 
-NEEDS = ("score_maps", "masks")
-HIGHER_IS_BETTER = True
-VERSION = 1
 STEPS = 1000
 LIMIT = 0.3
 
 
-def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
+def of_maps(maps: Array, truth: Array) -> float:
     """Returns the authors' approximate PRO for maps and masks (N, H, W); it can exceed 1."""
-    maps, truth = _checked(score_maps, masks)
-    low = min(float(m.min()) for m, _ in _images(maps, truth))
-    high = max(float(m.max()) for m, _ in _images(maps, truth))
+    from scipy import ndimage
+
+    low = min(float(m.min()) for m, _ in images(maps, truth))
+    high = max(float(m.max()) for m, _ in images(maps, truth))
     if low == high:
         raise UndefinedMetric("all scores are equal: the legacy PRO has no thresholds")
     thresholds = low + np.arange(1, STEPS + 1) * ((high - low) / STEPS)
@@ -36,7 +34,7 @@ def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
         below = np.searchsorted(np.sort(scores), thresholds, side="right")
         return (len(scores) - below).astype(np.float64)
 
-    for map_HW, mask_HW in _images(maps, truth):
+    for map_HW, mask_HW in images(maps, truth):
         false += passing(map_HW[~mask_HW])
         normal += int((~mask_HW).sum())
         labels, found = ndimage.label(mask_HW, EIGHT_NEIGHBOURS)
@@ -56,3 +54,16 @@ def compute(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> float:
     rates = (rates - rates.min()) / (rates.max() - rates.min())
     # The rates fall along the thresholds: trapezoids from right to left.
     return float(((overlaps[1:] + overlaps[:-1]) * -np.diff(rates)).sum() / 2.0)
+
+
+METRIC = Metric(
+    name="pro_legacy_realnet",
+    title="PRO (RealNet's code)",
+    short="PRO/legacy",
+    unit=SHARE,
+    higher_is_better=True,
+    takes="score maps",
+    of=of_maps,
+    variants=(),
+)
+compute = METRIC.compute

@@ -11,7 +11,7 @@ import importlib.util
 
 from sia_gen.core.errors import UserError
 
-INSTALL = "pip install 'sia-gen[peers]' (anomalib 2.6 or newer)"
+INSTALL = "pip install '.[peers]' in a checkout (anomalib 2.6 or newer)"
 
 
 def installed() -> bool:

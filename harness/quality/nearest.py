@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness.metrics._neighbours import nearest
 from sia_gen.core.pixels.images import Array8
+from sia_gen.core.statistics.neighbours import nearest
 
 TILE = 144
 GAP = 4

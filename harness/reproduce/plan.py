@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.reproduce.options import Options
 from sia_gen.core.data.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
@@ -17,24 +18,7 @@ from sia_gen.core.recipes import read_recipe, read_yaml
 
 COMMANDS = ("sia-gen", "detector", "harness")
 KINDS = ("detection", "quality")
-BUDGETS = ("small", "paper")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user asked for; `numbers` replace those of the budget (steps, per_category, ...)."""
-
-    table: str
-    data: str
-    out: Path
-    budget: str = "small"
-    model: str | None = None
-    categories: str = "all"
-    rows: str = "*"
-    seeds: tuple[int, ...] = ()
-    textures: str | None = None  # a folder of textures, for rows whose source is dtd
-    train_arguments: tuple[str, ...] = ()
-    numbers: tuple[tuple[str, str], ...] = ()
+MODEL, TEXTURES = "model", "textures"  # what a recipe's `sources` may say that one takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +35,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One row's result on one category with one seed: jobs in order, the last one measures."""
 
     row: str
@@ -77,6 +61,7 @@ class Row:
     name: str
     method: str
     setting: str
+    needs: tuple[str, ...] = ()  # what its source of anomalies takes: MODEL, TEXTURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +79,7 @@ class Plan:
     rows: tuple[Row, ...]
     categories: tuple[tuple[str, str], ...]  # (name, kind)
     seeds: tuple[int, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[Trial, ...]
     notes: tuple[str, ...]
 
 
@@ -217,40 +202,43 @@ class _Planner:
         """Returns what makes a row's synthetic anomalies."""
         return str(row.get("source", self.content.get("source", "sdas")))
 
+    def takes(self, row: dict[str, Any]) -> tuple[str, ...]:
+        """Returns what a row's source takes, as the recipe's `sources` say."""
+        return tuple(self.content.get("sources", {}).get(self.source(row), ()))
+
     def textures(self, row: dict[str, Any]) -> tuple[str, ...]:
         """Returns the option that names textures, for rows that blend them in."""
-        given = self.options.textures
-        return ("--textures", given) if given and self.source(row) == "dtd" else ()
+        given = self.options.textures if TEXTURES in self.takes(row) else None
+        return ("--textures", given) if given else ()
 
     def shards(self, row: dict[str, Any], category: str, seed: int) -> tuple[Path, list[Job]]:
         """Returns the folder of a row's synthetic images of a category, and how to make them."""
         source = self.source(row)
         low, high = (f"{float(s):g}" for s in row.get("s", (0.1, 0.2)))
-        kind = f"{source}-{low}-{high}" if source == "sdas" else source
+        kind = f"{source}-{low}-{high}" if MODEL in self.takes(row) else source
         folder = self.options.out / "shards" / kind / slug(category) / f"seed-{seed}"
         values = {"category": category, "seed": seed, "folder": folder, "s": (low, high),
                   "source": source, "textures": self.textures(row)}  # fmt: skip
-        jobs: list[Job] = []
-        if source == "sdas":
-            values["model"], jobs = self.model()
-        step = "synthesise" if source == "sdas" else "synthesise_other"
+        step, jobs = "synthesise_other", list[Job]()
+        if MODEL in self.takes(row):
+            step, (values["model"], jobs) = "synthesise", self.model()
         name = f"shards-{kind}-{slug(category)}-{seed}"
         return folder, [*jobs, Job(name=name, command=self.command(step, values))]
 
-    def cell(self, row: dict[str, Any], one: Category, seed: int, kind: str) -> Cell:
+    def cell(self, row: dict[str, Any], one: Category, seed: int, kind: str) -> Trial:
         """Returns one cell with its chain of jobs."""
         category = one.name
-        name, source = str(row["name"]), self.source(row)
+        name = str(row["name"])
         tag = f"{slug(name)}-{slug(category)}-{seed}"
         results = self.options.out / "results"
         if kind == "quality":
             folder, jobs = self.shards(row, category, seed)
             values = {"category": category, "shards": folder, "results": results}
             jobs.append(Job(name=f"measure-{tag}", command=self.command("measure_quality", values)))
-            return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
+            return Trial(row=name, category=category, seed=seed, jobs=tuple(jobs))
         jobs = []
         shards: tuple[str, ...] = ()
-        if source == "sdas":
+        if MODEL in self.takes(row):  # others are made while the detector trains
             # The papers fix one set of synthetic images: seeds vary the training alone.
             folder, jobs = self.shards(row, category, 0)
             shards = ("--shards", str(folder))
@@ -266,7 +254,7 @@ class _Planner:
             ),
             "textures": self.textures(row),
             "shards": shards,
-            "source": source,
+            "source": self.source(row),
             "arguments": (*shlex.split(str(arguments)), *self.options.train_arguments),
             "scores": run / one.dataset / category / "scores",
             "results": results,
@@ -280,7 +268,7 @@ class _Planner:
             Job(name=f"{step}-{tag}", command=self.command(step, values))
             for step in ("score", "measure")
         ]
-        return Cell(row=name, category=category, seed=seed, jobs=tuple(jobs))
+        return Trial(row=name, category=category, seed=seed, jobs=tuple(jobs))
 
 
 def plan(options: Options, dataset: Dataset) -> Plan:
@@ -335,6 +323,7 @@ def _plan(options: Options, dataset: Dataset) -> Plan:
                 name=str(row["name"]),
                 method=str(row.get("method", entry.get("method", ""))),
                 setting=str(row.get("setting", "")),
+                needs=planner.takes(row),
             )
             for row in chosen
         ),

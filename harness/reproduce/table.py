@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -11,20 +10,18 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from harness import metrics
 from harness.board import published
 from harness.board.exports import latex_table, markdown_table
 from harness.board.tables import aligned
+from harness.metrics import SHARE
 from harness.reproduce.plan import Plan, Row
+from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.text import CsvWriter
 
 FORMATS = ("table", "md", "csv", "json", "latex")
 MEANS = ("mean", "mean_texture", "mean_object")
-NAMES = {
-    "image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "pro": "PRO",
-    "pixel_ap": "Pixel AP",
-    "fid": "FID", "clustered_lpips": "Clustered LPIPS",
-}  # fmt: skip
-SHARES = frozenset({"image_auroc", "pixel_auroc", "pro", "pixel_ap"})
 States = dict[tuple[str, str, int], dict[str, Any]]
 
 
@@ -40,11 +37,12 @@ class Entry:
     std: float | None
     seeds: int
     reason: str
+    unlike: str  # why the published number is no measure for the one made here; empty: it is
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published, in the paper's unit."""
-        if self.measured is None or self.published is None:
+        """Measured minus published, in the paper's unit; None where they are not of the same."""
+        if self.measured is None or self.published is None or self.unlike:
             return None
         return self.measured - self.published
 
@@ -97,7 +95,7 @@ def entries(plan: Plan, states: States) -> list[Entry]:
         for row in plan.rows:
             for metric, ours in plan.metrics.items():
                 values, gap = _measured(plan, states, row, names, ours)
-                factor = 100.0 if metric in SHARES else 1.0
+                factor = 100.0 if metrics.load(metric).unit == SHARE else 1.0
                 values = [factor * value for value in values]
                 found.append(
                     Entry(
@@ -109,6 +107,7 @@ def entries(plan: Plan, states: States) -> list[Entry]:
                         std=stdev(values) if len(values) > 1 else None,
                         seeds=len(values),
                         reason=gap,
+                        unlike=unlike(plan, states, row, place, names, metric),
                     )
                 )
     return found
@@ -124,6 +123,40 @@ def _published(
         (place, row.method, row.setting, metric),
         known.get((alone, row.method, row.setting, metric)),
     )
+
+
+def unlike(plan: Plan, states: States, row: Row, place: str, names: list[str], metric: str) -> str:
+    """Returns why a published number is no measure for the one made here, or nothing.
+
+    Another dataset, other categories in a mean, another feature network, other numbers of images.
+    """
+    if plan.measured_on != plan.dataset:
+        return f"published on {plan.dataset}, measured on {plan.measured_on}"
+    published_over, ours = metrics.load(metric).network, plan.metrics[metric]
+    network = ours.partition("@")[2]
+    if published_over and network != published_over:
+        return f"published over {published_over}, measured over {network or 'no network'}"
+    listed = read_manifest(plan.dataset)
+    wanted = {n for n, f in listed.items() if place in {"mean", f"mean_{f.get('kind')}"}}
+    if place in MEANS and wanted and set(names) != wanted:
+        return f"{place} over {len(names)} categories, the paper's over {len(wanted)}"
+    asked = re.search(r"images=(\d+)", row.setting)
+    for name in names:
+        for seed in plan.seeds:
+            state = states.get((row.name, name, seed), {})
+            n = list(state.get("metrics", {}).get(ours, {}).get("n", ()))
+            if plan.kind == "quality":
+                if asked and n and n[0] != int(asked[1]):
+                    return f"published of {asked[1]} synthetic images, measured of {n[0]}"
+                continue
+            facts = listed.get(name, {})
+            here = [facts.get("test_anomalous"), facts.get("test_good")]
+            if n and None not in here and n != here:
+                return (
+                    f"{name}: {n[0]} anomalous and {n[1]} normal test images, the dataset has"
+                    f" {here[0]} and {here[1]}"
+                )
+    return ""
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -153,7 +186,7 @@ def blocks(plan: Plan, found: list[Entry]) -> list[tuple[str, list[str], list[li
         out = []
         listed = [place for place, _ in places(plan) if place in MEANS]
         for place in listed:
-            heads = ["", *(t for m in plan.metrics for t in triple(NAMES.get(m, m)))]
+            heads = ["", *(t for m in plan.metrics for t in triple(metrics.load(m).title))]
             lines = [
                 [row.name, *(t for m in plan.metrics for t in _triple(by[place, row.name, m]))]
                 for row in plan.rows
@@ -164,7 +197,7 @@ def blocks(plan: Plan, found: list[Entry]) -> list[tuple[str, list[str], list[li
         return out
     return [
         (
-            NAMES.get(metric, metric),
+            metrics.load(metric).title,
             ["", *(t for row in plan.rows for t in triple(row.name))],
             [
                 [place, *(t for row in plan.rows for t in _triple(by[place, row.name, metric]))]
@@ -178,13 +211,11 @@ def blocks(plan: Plan, found: list[Entry]) -> list[tuple[str, list[str], list[li
 def remarks(plan: Plan, states: States) -> list[str]:
     """Returns what must be said below the table: other data, the budget, and what failed."""
     said = list(plan.notes)
-    if plan.measured_on != plan.dataset:
-        said.append(
-            f"published on {plan.dataset}, measured on {plan.measured_on}: the differences are no"
-            " verdict on either"
-        )
-    gaps = [e for e in entries(plan, states) if e.measured is None]
-    said += list(dict.fromkeys(f"{e.row}, {NAMES.get(e.metric, e.metric)}: {e.reason}"
+    found = entries(plan, states)
+    both = [e for e in found if e.unlike and e.measured is not None and e.published is not None]
+    said += list(dict.fromkeys(f"no difference: {e.unlike}" for e in both))
+    gaps = [e for e in found if e.measured is None]
+    said += list(dict.fromkeys(f"{e.row}, {metrics.load(e.metric).title}: {e.reason}"
                                for e in gaps if e.reason.startswith("undefined")))  # fmt: skip
     for cell in plan.cells:
         state = states.get((cell.row, cell.category, cell.seed), {})
@@ -205,7 +236,7 @@ def render(plan: Plan, states: States, form: str) -> str:
         rows = [
             {"row": e.row, "place": e.place, "metric": e.metric, "published": e.published,
              "measured": e.measured, "difference": e.difference, "std": e.std, "seeds": e.seeds,
-             "reason": e.reason} for e in found
+             "reason": e.reason, "unlike": e.unlike} for e in found
         ]  # fmt: skip
         document = {
             "schema": 1, "paper": plan.paper, "table": plan.table, "title": plan.title,
@@ -215,13 +246,13 @@ def render(plan: Plan, states: States, form: str) -> str:
         return json.dumps(document, indent=2, allow_nan=False) + "\n"
     if form == "csv":
         buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(("place", "row", "metric", "published", "measured", "difference", "std",
-                         "seeds", "reason"))  # fmt: skip
+        columns = ("place", "row", "metric", "published", "measured", "difference", "std", "seeds",
+                   "reason", "unlike")  # fmt: skip
+        writer = CsvWriter(buffer, columns)
         for e in found:
             numbers = ["" if v is None else f"{v:.4f}" for v in
                        (e.published, e.measured, e.difference, e.std)]  # fmt: skip
-            writer.writerow([e.place, e.row, e.metric, *numbers, e.seeds, e.reason])
+            writer.row([e.place, e.row, e.metric, *numbers, e.seeds, e.reason, e.unlike])
         return buffer.getvalue()
     said = remarks(plan, states)
     if form == "latex":

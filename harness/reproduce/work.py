@@ -11,62 +11,25 @@ gaps are filled. Commands die with this process, so that a killed run leaves nob
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
-import os
 import shlex
-import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import records
-from harness.reproduce.demo import MODULES
-from harness.reproduce.plan import Cell, Job, Plan
-from sia_gen.core.errors import LockedError, UserError
+from harness import processes, records
+from harness.processes import state_of
+from harness.reproduce.plan import Job, Plan, Trial
+from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import read_json, write_json
 
 SCHEMA = 1
-_PR_SET_PDEATHSIG = 1
 
 
 class JobError(Exception):
     """A command that failed, with the reason in one line."""
-
-
-def _die_with_parent() -> None:
-    """Asks the kernel to kill this child when its parent dies (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextmanager
-def hold(out: Path) -> Iterator[None]:
-    """Holds a folder for one run; LockedError where another one has it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / "lock").open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise LockedError(
-                f"{out} is in use by another run ({file.read().strip() or 'unknown'}): wait for"
-                " it, or stop it"
-            ) from error
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {os.uname().nodename}")
-        file.flush()
-        yield
 
 
 def claim(out: Path, document: dict[str, Any]) -> None:
@@ -84,60 +47,35 @@ def claim(out: Path, document: dict[str, Any]) -> None:
     write_json(path, document)
 
 
-def _content(path: Path) -> dict[str, Any]:
-    """Returns a state file, or {} where there is none or only a torn one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def cell_state(out: Path, cell: Cell) -> dict[str, Any]:
+def cell_state(out: Path, cell: Trial) -> dict[str, Any]:
     """Returns a cell's state as its file tells: {} where nothing of this plan is known."""
-    state = _content(out / "cells" / f"{cell.name}.json")
+    state = state_of(out / "cells" / f"{cell.name}.json")
     return state if state.get("spec_hash") == cell.spec_hash else {}
-
-
-def _reason(log: Path, code: int) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    errors = [line for line in lines if line.startswith("error: ")]
-    said = [line for line in lines if line.strip()]
-    last = errors[-1].removeprefix("error: ") if errors else said[-1] if said else "said nothing"
-    return f"{' '.join(last.split())[:400]} (exit code {code})"
 
 
 def run_job(out: Path, job: Job) -> str:
     """Runs a job unless it is done, and returns its stdout; JobError with the reason."""
     state_file, log = out / "jobs" / f"{job.name}.json", out / "logs" / f"{job.name}.log"
-    state = _content(state_file)
+    state = state_of(state_file)
     if state.get("spec_hash") == job.spec_hash:
         return str(state.get("stdout", ""))
     log.parent.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, "-m", MODULES[job.command[0]], *job.command[1:]]
     began = time.monotonic()
-    # Only the thread that started a child keeps it alive; elsewhere the kernel would kill it early.
-    main = threading.current_thread() is threading.main_thread()
     with log.open("w", encoding="utf-8") as file:
         file.write(f"$ {shlex.join(job.command)}\n")
         file.flush()
-        done = subprocess.run(
-            program,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            text=True,
-            preexec_fn=_die_with_parent if main else None,
+        process = processes.start(
+            processes.program_of(job.command), stdout=subprocess.PIPE, stderr=file
         )
-        file.write(done.stdout)
-    if done.returncode != 0:
-        raise JobError(f"{job.command[0]} {job.command[1]}: {_reason(log, done.returncode)}")
+        try:
+            stdout, _ = process.communicate()
+        finally:
+            ended = processes.finish(process, 0)
+        file.write(stdout)
+    if ended.code != 0:
+        raise JobError(f"{job.command[0]} {job.command[1]}: {processes.reason(log, ended)}")
     facts = {"command": list(job.command), "seconds": round(time.monotonic() - began, 1)}
-    keep = done.stdout if "--json" in job.command else ""
+    keep = stdout if "--json" in job.command else ""
     write_json(state_file, {"schema": SCHEMA, "spec_hash": job.spec_hash, **facts, "stdout": keep})
     return keep
 
@@ -152,7 +90,7 @@ def _metrics(stdout: str) -> dict[str, Any]:
     return dict(record["metrics"])
 
 
-def run_cell(out: Path, cell: Cell) -> dict[str, Any]:
+def run_cell(out: Path, cell: Trial) -> dict[str, Any]:
     """Runs what a cell lacks, writes its state and returns it; a failure is a state too."""
     state = cell_state(out, cell)
     if state.get("state") == "done":
@@ -194,7 +132,7 @@ def run_in_order(
         times.append(state["seconds"])
         if state["state"] == "failed":
             for job in cell.jobs:
-                if _content(out / "jobs" / f"{job.name}.json").get("spec_hash") != job.spec_hash:
+                if state_of(out / "jobs" / f"{job.name}.json").get("spec_hash") != job.spec_hash:
                     failed_jobs.setdefault(job.name, state["reason"])
                     break
         remaining = len(left) - len(times)
@@ -205,7 +143,7 @@ def run_in_order(
     return states
 
 
-def fail(out: Path, cell: Cell, reason: str) -> dict[str, Any]:
+def fail(out: Path, cell: Trial, reason: str) -> dict[str, Any]:
     """Writes and returns a failed cell's state."""
     state = {
         "schema": SCHEMA, "spec_hash": cell.spec_hash, "row": cell.row, "category": cell.category,

@@ -9,6 +9,7 @@ from typing import Any
 
 from sia_gen.care.verify import Report, verify
 from sia_gen.core.store.objects import Location
+from sia_gen.core.store.paths import inside
 from sia_gen.core.store.shards import record_path
 from sia_gen.generate import contents
 from sia_gen.generate.content import Prepared
@@ -31,14 +32,17 @@ def _drop(run: Location, report: Report) -> list[str]:
     Foreign files stay: they are somebody's, and only their owner knows what for.
     """
     dropped: list[str] = []
+    condemned: list[Location] = []
     for problem in report.problems:
-        path = run / problem.file
         if problem.kind in {"index", "foreign"}:
             continue
-        for file in (path, record_path(path)) if path.suffix == ".tar" else (path,):
-            if file.is_file():
-                file.unlink()
-                dropped.append(folder.relative(run, file))
+        # Before anything goes: a name, or a link on its way, that leads out of the run ends this.
+        path = inside(run, problem.file, str(run))
+        condemned += (path, record_path(path)) if path.suffix == ".tar" else (path,)
+    for file in condemned:
+        if file.is_file():
+            file.unlink()
+            dropped.append(folder.relative(run, file))
     return dropped
 
 
@@ -51,6 +55,8 @@ def repair(
 ) -> dict[str, Any]:
     """Verifies, drops, makes again, and returns the closing figures with what was dropped."""
     prepared = stored(run, data=data, model=model)
+    # What is there now must be what was planned, or what was dropped could not be made again.
+    folder.require_same(run, prepared.kind, prepared.recipe)
     with lock.hold(run) as token:
         report = verify(run, token=token)
         dropped = _drop(run, report)

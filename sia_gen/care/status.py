@@ -86,7 +86,7 @@ def read(run: Location) -> dict[str, Any]:
 
 
 def _who(holder: dict[str, Any]) -> dict[str, Any]:
-    return {name: holder[name] for name in ("pid", "host", "live")}
+    return {name: holder.get(name) for name in ("pid", "host", "live")}
 
 
 def describe(state: dict[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -13,9 +11,11 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
+from sia_gen.core.store.tars import members
 from sia_gen.generate import contents
 from sia_gen.runs import folder, lock
 from sia_gen.runs.spec import Shard
@@ -75,9 +75,8 @@ def _on_disk(path: Location) -> Iterator[Path]:
 def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> None:
     """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            found = tar.getnames()
-    except (tarfile.TarError, OSError, EOFError) as error:
+        found = [member.name for member in members(path)]
+    except UserError as error:
         raise ShardFault("tar", f"is not a readable tar: {error}") from error
     each = 2 + len(extras)
     if len(found) != each * len(names):
@@ -198,7 +197,7 @@ def _check_index(run: Location, complete: bool) -> list[Problem]:
     if folder.document_path(run).name == folder.FORMER and not path.is_file():
         return []  # its first writer made no index
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))["complete"]
+        said = parse_json(read_limited(path))["complete"]
     except FileNotFoundError:
         return [Problem(kind="index", file="index.json", detail="is missing: run again")]
     except (ValueError, KeyError, TypeError, OSError):

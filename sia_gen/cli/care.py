@@ -10,6 +10,7 @@ import click
 
 from sia_gen.cli.run import execution_options, how
 from sia_gen.core.commands import json_option, print_json
+from sia_gen.core.text import printable, say
 
 
 @click.command(
@@ -30,7 +31,7 @@ def status(run: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print(state.describe(found))
+        print(printable(state.describe(found), lines=True))
 
 
 @click.command(
@@ -64,7 +65,7 @@ def verify(run: str, as_json: bool) -> None:
         print_json(report.to_json())
     else:
         for problem in report.problems:
-            print(f"{problem.kind}: {problem.file} {problem.detail}")
+            print(printable(f"{problem.kind}: {problem.file} {problem.detail}"))
     if report.problems:
         message = (
             f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
@@ -122,7 +123,7 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
         file=sys.stderr,
     )
     for name in figures["foreign"]:
-        print(f"{run}: {name} is not in the plan and was left alone", file=sys.stderr)
+        say(f"{run}: {name} is not in the plan and was left alone")
 
 
 @click.command(

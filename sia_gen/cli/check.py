@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
+
+from sia_gen.core.commands import json_option, print_json
+from sia_gen.core.text import printable, say
 
 
 @click.command(
@@ -19,11 +21,13 @@ Examples:
 
 \b
 Exit code 4 when there is an error: a file that cannot be read, a mask of another size than
-its image, a test image that is in training too, counts other than the published ones. What
-is only a note (odd modes, empty masks, strays) is handled.
+its image or all over it, a mask among the photographs, a test image that is in training too,
+a range of 16-bit files that had to be guessed, counts other than the published ones. What is
+only a note (odd modes, empty masks, strays, few images) is handled.
 """,
 )
-@click.argument("data")
+@click.argument("data", required=False)
+@click.option("--data", "named", metavar="DATA", help="The same as the argument DATA.")
 @click.option(
     "--categories",
     default="*",
@@ -31,14 +35,34 @@ is only a note (odd modes, empty masks, strays) is handled.
     metavar="NAMES",
     help="all, or names and globs separated by commas.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
-def check(data: str, categories: str, as_json: bool) -> None:
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
+@json_option
+def check(
+    data: str | None,
+    named: str | None,
+    categories: str,
+    value_range: tuple[float, float] | None,
+    as_json: bool,
+) -> None:
     """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
+    if data and named:
+        raise click.UsageError("DATA is given twice, once as --data")
+    data = data or named
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA'.")
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.data.inspection import inspect
+    from sia_gen.core.data.problems import lines
     from sia_gen.core.errors import VerificationError
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, value_range)
 
     def on_image(read: int, total: int) -> None:
         if sys.stderr.isatty() and (read % 50 == 0 or read == total):
@@ -47,22 +71,24 @@ def check(data: str, categories: str, as_json: bool) -> None:
 
     report = inspect(dataset, dataset.select(categories), on_image)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
-        print(f"{report.dataset}: layout {report.layout}, {report.root}")
+        print(printable(f"{report.dataset}: layout {report.layout}, {report.root}"))
         for facts in report.about.values():
-            print(f"  {facts['title']}, licence {facts['licence']}, {facts['homepage']}")
+            about = f"  {facts['title']}, licence {facts['licence']}, {facts['homepage']}"
+            print(printable(about))
         for row in report.categories:
             extra = f", {row['train_anomalous']} anomalous set apart" * bool(row["train_anomalous"])
-            print(
+            line = (
                 f"  {row['category']} ({row['kind']}): train {row['train_good']}{extra}; test"
                 f" {row['test_good']} good, {row['test_anomalous']} anomalous; foreground"
                 f" {row['foreground']}"
             )
-        for problem in report.problems:
-            print(f"{problem.weight}: {problem.kind}: {problem.file}: {problem.detail}")
+            print(printable(line))
+        for line in lines(report.problems):
+            print(printable(line))
     notes = len(report.problems) - report.errors
     summary = f"{report.errors} errors, {notes} notes in {len(report.categories)} categories"
-    print(f"{data}: {summary}", file=sys.stderr)
+    say(f"{data}: {summary}")
     if report.errors:
         sys.exit(VerificationError.exit_code)

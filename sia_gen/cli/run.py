@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.commands import click_options, given, json_option, print_json, tell
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import taken
 from sia_gen.generate.options import ExecutionOptions, RunOptions
@@ -148,11 +147,16 @@ def run(**values: Any) -> None:
 
     # Both are checked before any data is read.
     options, execution = run_options(values), execution_options(values)
+    asked = given(values)
+    unsaid = [f"--{name} {values[name]}" for name in ("data", "model", "out") if name not in asked]
+    if unsaid:
+        tell(f"defaults: {', '.join(unsaid)}")
     figures = make(prepare(options), execution)
     if values["as_json"]:
         print_json(figures)
     else:
-        print(f"{figures['images']} images in {figures['out']}", file=sys.stderr)
+        tell(f"{figures['images']} images in {figures['out']}")
+    tell(f"next: detector train --shards {options.out}")
 
 
 @click.command(

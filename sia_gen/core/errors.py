@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from sia_gen.core.text import say
 from sia_gen.core.threads import share_cores
 
 
@@ -71,8 +72,7 @@ def run_command(command: Callable[[], object]) -> None:
         command()
         sys.stdout.flush()
     except UserError as error:
-        message = " ".join(str(error).split("\n")) if "\n" not in str(error) else str(error)
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

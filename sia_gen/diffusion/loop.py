@@ -8,7 +8,6 @@ losses of an uninterrupted one, and two processes step as one that accumulates t
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,8 +19,9 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from sia_gen.core.errors import DivergedError
+from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.seeds import derive_seed
+from sia_gen.core.text import say
 from sia_gen.diffusion import checkpoints, unet
 from sia_gen.diffusion.look import Look, verdict
 from sia_gen.diffusion.loss import hybrid_loss
@@ -42,10 +42,6 @@ def learning_rate(options: TrainOptions, step: int) -> float:
         return options.learning_rate
     done = (step - options.warmup) / max(1, options.steps - options.warmup)
     return options.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * done))))
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -131,11 +127,18 @@ class Loop:
         state = checkpoints.load_newest(self.folder)
         if state is None:
             return 0
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.folder}: the newest state is of another training ({what}): give another"
+                " --out, or remove it to train from the start"
+            ) from error
         self.ema.to(self.accelerator.device)
         self.seconds = float(state["seconds"])
         say(f"resuming at step {state['step']}")
@@ -219,6 +222,7 @@ class Loop:
             last = step + 1 == options.steps
             if accelerator.is_main_process and ((step + 1) % LOG_EVERY == 0 or last):
                 log.write(step=step + 1, **figures)
+                accelerator.log(figures, step=step + 1)
             if (step + 1) % options.checkpoint_every == 0 or last:
                 now = time.monotonic()
                 self.seconds, since = self.seconds + now - since, now
@@ -243,3 +247,5 @@ class Loop:
         found = self.look(step, denoiser)
         self.ema.restore(self.network.parameters())
         say(f"step {step}: health {verdict(found)}")
+        numbers = {k: v for k, v in found.items() if isinstance(v, float)}
+        self.accelerator.log({f"health/{k}": v for k, v in numbers.items()}, step=step)

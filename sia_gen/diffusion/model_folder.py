@@ -36,6 +36,8 @@ class ModelFacts:
     even_phases: bool = False  # sampling takes out the screen pattern of the fold (unet.py)
     health: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    # By category, where the files it was trained on had more than 8 bits.
+    value_ranges: dict[str, Any] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool | None:
@@ -102,6 +104,7 @@ def describe(model: Path) -> ModelFacts:
             even_phases=bool(facts.get("even_phases", False)),
             health=dict(facts.get("health", {})),
             training=dict(facts.get("training", {})),
+            value_ranges=dict(facts.get("value_ranges", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{model / FACTS} lacks or misstates {error}") from error

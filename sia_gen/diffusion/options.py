@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sia_gen.core.options import check, option
+from sia_gen.core.trackers import report_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,13 @@ class TrainOptions:
         help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).", metavar="DATA"
     )
     categories: str = option("all", "all, or names and globs, by commas.", metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
     out: str = option(help="Folder of the run; the model comes to OUT/model.", metavar="DIR")
     preset: str = option(
         "small-64", "Network: adm-256, adm-128, small-128, small-64 or tiny-16.", metavar="NAME"
@@ -32,11 +40,11 @@ class TrainOptions:
         "What the network predicts: the noise, as published, or the velocity (small runs).",
         choices=("epsilon", "v_prediction"),
     )
-    resolution: int = option(64, "Side of the images in pixels.", low=1, former=("image_size",))
+    resolution: int = option(64, "Side of the images in pixels.", low=1)
     steps: int = option(10_000, "Optimiser steps.", low=1)
-    batch_size: int = option(16, "Images a step and process.", low=1, former=("batch",))
+    batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
-    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0, former=("lr",))
+    learning_rate: float = option(1e-4, "Adam's learning rate.", above=0)
     warmup: int = option(0, "Steps of linear warm-up.", low=0)
     decay: bool = option(False, "Cosine decay to a twentieth.", flag="--decay/--no-decay")
     ema: float = option(0.9999, "Decay of the averaged weights.", low=0, below=1)
@@ -78,6 +86,7 @@ class TrainOptions:
     keep: int = option(2, "Checkpoints kept.", low=1)
     sample_every: int = option(1000, "Steps between looks (sample grid, health); 0: none.", low=0)
     health_images: int = option(60, "s = 0 samples a category for the health check.", low=0)
+    report_to: str = report_to()
     save_precision: str = option(
         "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
     )
@@ -94,12 +103,14 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
+        free |= {"report_to"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
         # Runs that began before there was a choice go on.
         for name, before in (
             ("spacing", "leading"),
             ("even_phases", False),
             ("sampler", "iddpm"),
+            ("value_range", None),
         ):
             if found[name] == before:
                 del found[name]

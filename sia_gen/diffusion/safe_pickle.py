@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.archives import check_tensors, check_zip
+from sia_gen.core.store.foreign import reason, require_weights
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -52,6 +55,8 @@ def _placeholder(name: str) -> type:
 def _rebuild_tensor(
     storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> torch.Tensor:
+    if math.prod(size) > storage.numel():
+        raise pickle.UnpicklingError(f"a tensor claims {size}, {storage.numel()} values are there")
     return torch.as_strided(storage, size, stride, offset).clone()
 
 
@@ -93,9 +98,12 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is not a file")
+    require_weights(path, "checkpoint")
+    check_zip(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True), []
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    # What damaged bytes lead to inside its unpickler is passed on as it comes.
+    except Exception as error:
         first = error
     try:
         with zipfile.ZipFile(path) as archive:
@@ -110,9 +118,11 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
             f"checkpoint {path} is refused: {error}, and no code of a checkpoint is ever run."
             " Save its state_dict alone, from where you trust it"
         ) from error
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or no torch file ({first})"
+            f"checkpoint {path} cannot be read: truncated, or no torch file ({reason(first)})"
         ) from error
 
 
@@ -124,4 +134,5 @@ def find_state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     tensors = isinstance(found, dict) and all(isinstance(v, torch.Tensor) for v in found.values())
     if not found or not tensors:
         raise UserError(f"checkpoint {path} holds no state dict: found {type(content).__name__}")
+    check_tensors(found, str(path))
     return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute import trackers
 from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
+from sia_gen.core.store.held import held
+from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
-from sia_gen.diffusion.look import verdict
+from sia_gen.diffusion.look import next_step, verdict
 from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
@@ -65,6 +69,9 @@ def _require_divisible(network: Any, patch: int, options: TrainOptions) -> None:
 
 def _refuse_other_run(out: Path, options: TrainOptions) -> None:
     previous = out / "train.json"
+    made = (out / "model").exists() or any((out / "checkpoints").glob("step-*"))
+    if previous.exists() and not made:
+        return  # nothing was made yet, which binds nobody
     if previous.exists():
         before, now = read_json(previous)["identity"], options.identity()
         changed = [
@@ -77,13 +84,13 @@ def _refuse_other_run(out: Path, options: TrainOptions) -> None:
                 f"{out} belongs to another training run; {'; '.join(changed)}. Give another --out,"
                 " or the options of before"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
         raise UserError(f"output {out} exists and is no training run: give a new folder")
 
 
 def train(options: TrainOptions) -> Path:
     """Trains a model and returns its folder, `out`/model; run again, it resumes or is done."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     _refuse_other_run(out, options)
     finished = out / "model" / FACTS
     if finished.exists():
@@ -93,9 +100,7 @@ def train(options: TrainOptions) -> Path:
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
     channels = image_channels(options, normals)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu"
-    )
+    accelerator = trackers.accelerator_for(str(device), precision, options.report_to, out)
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
@@ -105,12 +110,20 @@ def train(options: TrainOptions) -> Path:
     if main:
         needed = memory.estimate(network, patch, channels, options, precision)
         say(needed.text(memory.free_memory(device)))
-        write_json(out / "train.json", {"options": asdict(options), "identity": options.identity()})
-    accelerator.wait_for_everyone()
-    losses = Loop(options, normals, accelerator, network, patch, channels).run()
-    if main:
-        _publish(options, normals, accelerator, losses, patch, channels)
-    accelerator.wait_for_everyone()
+    with held(out) if main else nullcontext():
+        _refuse_other_run(out, options)  # asked again: another one may have begun meanwhile
+        if main:
+            about = {"options": asdict(options), "identity": options.identity()}
+            write_json(out / "train.json", about)
+        accelerator.wait_for_everyone()
+        trackers.begin(accelerator, out.name or "run", asdict(options))
+        try:
+            losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        finally:
+            trackers.end(accelerator)
+        if main:
+            _publish(options, normals, accelerator, losses, patch, channels)
+        accelerator.wait_for_everyone()
     return out / "model"
 
 
@@ -159,6 +172,7 @@ def _publish(
             "even_phases": options.even_phases,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
+            **({"value_ranges": normals.value_ranges} if normals.value_ranges else {}),
             "training": {
                 # Where it was written is of no meaning elsewhere.
                 "options": {k: v for k, v in asdict(options).items() if k != "out"},
@@ -176,6 +190,7 @@ def _publish(
     write_json(out / "unmeasured" / FACTS, facts)
     (out / "unmeasured").rename(out / "model")
     say(f"health {verdict(facts['health'])}")
+    say(next_step(facts["health"], out / "model", options.data, options.steps))
 
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sia_gen.core.pixels.images import Array8, decode, encode_png, resize_image
 from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.store.files import write_bytes, write_json
 from sia_gen.core.store.objects import Location, ObjectPath
+from sia_gen.core.text import markdown
 from sia_gen.runs import croissant
 from sia_gen.runs.index import BINS, Finished
 
@@ -113,7 +114,7 @@ configs:
     path: shards/**/*.tar
 ---
 
-# {title}
+# {markdown(title)}
 """
 
 
@@ -128,13 +129,14 @@ def tail(finished: Finished) -> str:
       load_dataset("webdataset", data_files="shards/**/*.tar", split="train")
 
       import webdataset
-      webdataset.WebDataset("{first}")
+      webdataset.WebDataset({json.dumps(first, ensure_ascii=False)})
 """
 
 
 def table(finished: Finished) -> str:
     """Returns the categories and their numbers of images as a Markdown table."""
-    rows = "\n".join(f"| {key} | {count} |" for key, count in sorted(finished.images.items()))
+    counts = sorted(finished.images.items())
+    rows = "\n".join(f"| {markdown(key)} | {count} |" for key, count in counts)
     return f"| category | images |\n|---|---|\n{rows}\n"
 
 

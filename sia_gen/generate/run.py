@@ -6,7 +6,6 @@ Everything that can be refused is refused before anything is written and before 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from typing import Any
 from sia_gen.core.errors import IncompleteError, StoppedError, UserError
 from sia_gen.core.provenance import versions
 from sia_gen.core.signals import StopFlag
-from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location, ObjectPath, require_conditional_put
+from sia_gen.core.text import say
 from sia_gen.generate import card, contents
 from sia_gen.generate.content import Prepared, WorkerConfig
 from sia_gen.generate.executors.contract import Executor, Summary
@@ -40,7 +39,7 @@ def make_executor(config: WorkerConfig, execution: ExecutionOptions) -> Executor
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def _make_folder(out: Location) -> None:
@@ -71,7 +70,7 @@ def run(
     _make_folder(out)
     with lock.hold(out, join=execution.join) as token:
         # Asked again under the lock: another run may have begun or ended since.
-        if not folder.require_same(out, prepared.kind, recipe):
+        if not folder.require_same(out, prepared.kind, recipe, alone=not execution.join):
             begun = {
                 **prepared.document,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -79,7 +78,7 @@ def run(
                 "execution": asdict(execution),
                 "versions": versions("torch", "ray"),
             }
-            write_json(out / folder.NAME, begun)
+            folder.begin(out, prepared.kind, recipe, begun)
         missing = remaining(prepared.planned, out)
         chosen = [spec for spec in missing if only is None or spec.name in only]
         if not chosen:
@@ -105,8 +104,7 @@ def run(
         if lock.live_tokens(out) <= {token}:  # others may be writing
             claims.sweep(out)
             lock.sweep(out)
-            for stray in folder.strays(out):
-                stray.unlink(missing_ok=True)
+            folder.sweep(out)
         finished = index.gather(out, prepared.planned)
         try:
             index.write(out, prepared.summary or recipe, finished)

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import create_bytes
 from sia_gen.core.store.objects import Location
 from sia_gen.runs import lock
@@ -67,7 +68,7 @@ class Claims:
 
     def _live(self, path: Location) -> bool:
         try:
-            token = json.loads(path.read_text(encoding="utf-8"))["token"]
+            token = parse_json(read_limited(path, lock.MAX_LOCK))["token"]
         except (OSError, ValueError, KeyError, TypeError):
             token = ""
         if token == self._token:

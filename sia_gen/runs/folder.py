@@ -14,11 +14,14 @@ README.md, croissant.json, card/     what people and other programs are told of 
 from __future__ import annotations
 
 import os
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes, read_json, to_json
 from sia_gen.core.store.objects import Location, ObjectPath, locate
 from sia_gen.runs import claims, lock
 from sia_gen.runs.spec import SHOWN, difference
@@ -37,11 +40,11 @@ def document_path(run: Location) -> Location:
 
 def _foreign(path: Location) -> str:
     """Returns the name of something that no run left here, or "": a killed start leaves little."""
-    if document_path(path).is_file():
-        return ""
     ours = {lock.NAME, lock.DRIVERS, claims.FOLDER}
     names = sorted(entry.name for entry in path.iterdir())
-    return next((n for n in names if n not in ours and not n.startswith(TEMPORARY_PREFIX)), "")
+    foreign = [n for n in names if n not in ours and not n.startswith(TEMPORARY_PREFIX)]
+    # In this order: another driver may begin here meanwhile, and run.json is its first file.
+    return "" if not foreign or document_path(path).is_file() else foreign[0]
 
 
 def _check_address(place: ObjectPath) -> ObjectPath:
@@ -123,16 +126,27 @@ def relative(run: Location, path: Location) -> str:
     return str(path)[len(str(run)) :].lstrip("/")
 
 
-def require_same(run: Location, kind: str, recipe: dict[str, Any]) -> bool:
-    """Returns whether the folder already is a run; UserError with a diff if it is another one."""
+def require_same(run: Location, kind: str, recipe: dict[str, Any], *, alone: bool = True) -> bool:
+    """Returns whether the folder already is a run; UserError with a diff if it is another one.
+
+    A run that has made nothing yet binds nobody, unless other drivers may be at work on it.
+    """
     if not document_path(run).is_file():
         return False
     content = read(run)
     if content["kind"] != kind:
         raise UserError(f"{run} is of `{content['kind']}`, not of `{kind}`: give another --out")
     lines = difference(recipe_of(content), recipe)
+    if lines and alone and not any((run / "shards").rglob("*.json")):
+        return False
     if lines:
         more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        changed = [line for line in lines if ".normal_images_sha256" in line.partition(":")[0]]
+        if len(changed) == len(lines):
+            raise UserError(
+                f"the normal images were changed since {run} was begun ({'; '.join(lines[:SHOWN])}"
+                f"{more}): put them back, or give another --out"
+            )
         message = (
             f"{run} belongs to a run with other options or other files:"
             f" {'; '.join(lines[:SHOWN])}{more}. Give another --out, or the same options to resume"
@@ -144,6 +158,33 @@ def require_same(run: Location, kind: str, recipe: dict[str, Any]) -> bool:
 def document(kind: str, recipe: dict[str, Any], **facts: Any) -> dict[str, Any]:
     """Returns the content of run.json."""
     return {"schema": SCHEMA, "kind": kind, "recipe": recipe, **facts}
+
+
+def begin(run: Location, kind: str, recipe: dict[str, Any], content: dict[str, Any]) -> None:
+    """Publishes run.json; of several drivers that begin together the first one's stays."""
+    if not create_bytes(run / NAME, to_json(content)):
+        require_same(run, kind, recipe)
+
+
+_WRITER = re.compile(r"-(\d+)-[0-9a-f]{8}$")  # who is writing a temporary file: its pid
+
+
+def _in_hand(path: Location) -> bool:
+    """Returns whether another living process of this host may be writing a temporary file."""
+    found = _WRITER.search(path.name)
+    if not isinstance(path, Path) or found is None or int(found[1]) == os.getpid():
+        return False
+    with suppress(OSError):
+        os.kill(int(found[1]), 0)
+        return time.time() - path.stat().st_mtime < 600
+    return False
+
+
+def sweep(run: Location) -> None:
+    """Removes the temporary files that killed processes left in a run folder."""
+    for path in strays(run):
+        if not _in_hand(path):
+            path.unlink(missing_ok=True)
 
 
 def strays(run: Location) -> list[Location]:

@@ -1,8 +1,10 @@
 """Who is at work in a folder: lock.json names the run that holds it, drivers/ those that joined.
 
 Locks of file systems are unreliable on networks, so this one is courtesy with a name on it: pid,
-host and a heartbeat. A lock whose process is dead on this host, or silent for minutes on another,
-is taken over. Correctness never rests on it: shards are published atomically and byte-equal.
+host and a heartbeat. A lock whose process is dead on this host, or silent for minutes anywhere
+(stopped, or on a host that is gone), is taken over. How long it was silent is told by the clock of
+the store, where ours and the lock's could differ. Correctness never rests on it: shards are
+published atomically and byte-equal.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import LockedError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes
 from sia_gen.core.store.objects import Location, ObjectPath
 
 NAME = "lock.json"
 DRIVERS = "drivers"
 HEARTBEAT = 10.0  # seconds
+MAX_LOCK = 10_000  # bytes of such a file
 SILENCE = 120.0  # seconds after which a lock of another host is taken over
 
 
@@ -56,21 +61,46 @@ def _alive(holder: dict[str, Any]) -> bool:
     return True
 
 
+def _silence(path: Location) -> float:
+    """Returns for how many seconds a file was not touched.
+
+    Where our clock says that it is too long, or that it lies in the future, the clock of the file
+    system or store decides: those of two hosts may be minutes apart.
+    """
+    touched = path.stat().st_mtime
+    silence = time.time() - touched
+    if 0 <= silence < SILENCE:
+        return silence
+    with suppress(OSError):  # a reader may have no right to write: then ours is all there is
+        return _store_time(path.parent) - touched
+    return silence
+
+
+def _store_time(folder: Location) -> float:
+    if isinstance(folder, ObjectPath):
+        return folder.now()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX) as file:
+        file.write(b"x")
+        file.flush()
+        return Path(file.name).stat().st_mtime
+
+
 def _holder(path: Location) -> dict[str, Any] | None:
     """Returns who wrote a lock file, with "live": bool; None where there is none."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        silence = time.time() - path.stat().st_mtime
+        holder = parse_json(read_limited(path, MAX_LOCK))
+        if not (isinstance(holder["pid"], int) and isinstance(holder["token"], str)):
+            raise TypeError("pid or token of another type")
+        silence = _silence(path)
         here = holder["host"] == socket.gethostname()
-        live = _alive(holder) if here else silence < SILENCE
+        live = silence < SILENCE and (not here or _alive(holder))
         return {**holder, "live": live, "silent_seconds": round(silence, 1)}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         # Torn by a foreign hand: nobody can be asked, so only its age tells.
         with suppress(OSError):
-            silence = time.time() - path.stat().st_mtime
-            return {"pid": None, "host": "?", "token": "", "live": silence < SILENCE}
+            return {"pid": None, "host": "?", "token": "", "live": _silence(path) < SILENCE}
         return None
 
 
@@ -84,8 +114,10 @@ def joined(run: Location) -> list[dict[str, Any]]:
     with suppress(OSError):
         # <token>.progress.json lies beside <token>.json.
         names: list[Location] = [*(run / DRIVERS).glob("*.json")]
-        found = [_holder(path) for path in sorted(names, key=str) if "." not in path.stem]
-        return [holder for holder in found if holder is not None]
+        paths = [path for path in sorted(names, key=str) if "." not in path.stem]
+        found = [(path, _holder(path)) for path in paths]
+        # The file's name is the token: what a file says of itself names no other file.
+        return [{**holder, "token": path.stem} for path, holder in found if holder is not None]
     return []
 
 
@@ -130,10 +162,7 @@ def _take_over(run: Location, stale: dict[str, Any]) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return
-    try:
-        moved = json.loads(aside.read_text(encoding="utf-8")).get("token")
-    except (OSError, ValueError, AttributeError):
-        moved = ""
+    moved = (_holder(aside) or {}).get("token")
     if moved != stale["token"]:  # a new lock, taken between our look and our rename: give it back
         with suppress(FileExistsError):
             os.link(aside, path)
@@ -162,7 +191,8 @@ def _acquire(run: Location, content: bytes) -> Location:
 def _join(run: Location, token: str, content: bytes) -> Location:
     """Registers beside whoever is at work and returns the path of the registration."""
     path = run / DRIVERS / f"{token}.json"
-    create_bytes(path, content, durable=False)
+    if not create_bytes(path, content, durable=False):
+        raise LockedError(f"{path} is taken: try again")
     return path
 
 

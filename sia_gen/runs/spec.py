@@ -6,17 +6,19 @@ not when, not beside how many others.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sia_gen.core import keys
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.store.objects import Location
+from sia_gen.core.store.paths import checked_name
 from sia_gen.core.store.shards import is_done, record_path
 
 S = TypeVar("S", bound="Shard")
@@ -24,6 +26,16 @@ S = TypeVar("S", bound="Shard")
 MAX_SHARDS = 1_000_000
 PARALLEL = 16  # requests at a time to an object store
 SHOWN = 5  # differing options that a message names
+
+
+@lru_cache(1024)
+def _is_name(name: object) -> bool:
+    """Returns whether a dataset or a category has a name that is one part of a path."""
+    try:
+        checked_name(name, "")
+    except UserError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +47,17 @@ class Shard:
     shard: int
     first: int
     count: int
+    prefix: str = ""  # what its samples' keys begin with, where it is not the plain name
+
+    def __post_init__(self) -> None:
+        """Refuses what leads out of the run folder, whoever wrote the run.json that says it."""
+        where = "the specification of a shard"
+        if not (_is_name(self.dataset) and _is_name(self.category)):
+            checked_name(self.dataset, f"{where}: dataset")
+            checked_name(self.category, f"{where}: category")
+        for number in (self.shard, self.first, self.count):
+            if type(number) is not int or not 0 <= number < 2**63:
+                raise UserError(f"{where}: {str(number)[:50]} is no number of images or shards")
 
     @property
     def key(self) -> str:
@@ -73,7 +96,10 @@ class Shard:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the specification as a JSON object: what its hash is of."""
-        return asdict(self)
+        found = asdict(self)
+        if not self.prefix:
+            del found["prefix"]  # specifications of before there were prefixes keep their hash
+        return found
 
     def indices(self) -> range:
         """Returns the indices of the shard's samples inside their category."""
@@ -81,7 +107,7 @@ class Shard:
 
     def sample_key(self, index: int) -> str:
         """Returns a sample's key in the tar: no dots, ASCII and short, as tar readers need."""
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.category)[:60]}-{index:08}"
+        return keys.sample_key(self.prefix or keys.plain_name(self.category), index)
 
     def expects(self, position: int) -> dict[str, Any]:
         """Returns what the metadata of a sample of this shard must say."""
@@ -94,6 +120,14 @@ class Shard:
         """
         del sample, images
         return ""
+
+
+def prefixes_of(categories: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Returns the `prefix` of each (dataset, category) of a run: "" where the plain name is own."""
+    found = keys.key_prefixes(categories)
+    return {
+        pair: "" if prefix == keys.plain_name(pair[1]) else prefix for pair, prefix in found.items()
+    }
 
 
 def cut(samples: int, size: int, categories: int = 1) -> list[dict[str, Any]]:

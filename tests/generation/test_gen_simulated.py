@@ -73,3 +73,36 @@ def test_a_cluster_that_is_still_empty_is_waited_for_on_request(tmp_path: Path) 
     summary, ray, _ = simulate(tmp_path, empty, **patient)
     assert summary.done == 120
     assert len(ray.workers) == 4
+
+
+def test_a_replacement_that_hangs_while_it_loads_is_killed(tmp_path: Path) -> None:
+    scenario = Scenario(gpus=1, lost=0.1, seed=3, hanging=frozenset({1, 3}))
+    summary, ray, events = simulate(tmp_path, scenario, shards=30, start_timeout=100.0)
+    assert summary.done + len(summary.failures) == 30 and not summary.fatal
+    said = [event.message for event in events.of("note")]
+    assert sum("did not load within 100 s (--start-timeout)" in text for text in said) == 2
+    assert len(ray.workers) > 4
+
+
+def test_replacements_that_all_hang_end_the_run(tmp_path: Path) -> None:
+    scenario = Scenario(gpus=1, lost=1.0, hanging=frozenset(range(1, 9)))
+    summary, ray, _ = simulate(tmp_path, scenario, shards=3, start_timeout=100.0)
+    assert "3 workers in a row could not start: it did not load within 100 s" in summary.fatal
+    assert len(ray.workers) == 4
+
+
+def test_the_first_loads_that_hang_end_the_run_in_time(tmp_path: Path) -> None:
+    scenario = Scenario(gpus=1, hanging=frozenset(range(9)))
+    summary, ray, _ = simulate(tmp_path, scenario, shards=3, start_timeout=100.0)
+    assert summary.fatal and ray.clock() < 310
+
+
+def test_a_run_whose_only_node_died_says_what_is_asked_and_there(tmp_path: Path) -> None:
+    scenario = Scenario(gpus=1, lost=1.0, last=0)
+    patient = {"start_timeout": 100.0, "wait": 200.0, "address": "auto"}
+    summary, ray, events = simulate(tmp_path, scenario, shards=3, **patient)
+    said = [event.message for event in events.of("note")]
+    assert "each asks for 1 CPU and 1 GPU, there are no node; waiting 29" in said[0]
+    assert 4 <= len(said) <= 6  # at once and each minute
+    assert "no worker was ready after 300 s" in summary.fatal and "of no node" in summary.fatal
+    assert 300 < ray.clock() < 420

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from detector.scorefile import image_scores
-from harness.measure.streaming import histogram_of
 from harness.metrics import image_auroc, pixel_ap, pixel_auroc, pro, pro_legacy_realnet
+from sia_gen.core.statistics.histogram import histogram_of
 
 TOLERANCE = 1e-5
 

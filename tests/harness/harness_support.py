@@ -43,13 +43,15 @@ def scores_of(
                 **scorefile.image_scores(maps[-1]),
             }
         )
-    stated = {"detector": "realnet", "source": "sdas", "seed": 0, "resolution": SIDE, **protocol}
+    stated = {"detector": "realnet", "source": "sdas", "resolution": SIDE, **protocol}
+    run = {"seed": stated.pop("seed", 0), **stated.pop("run", {})}
     return scorefile.Scores(
         category=category,
         maps_NHW=np.stack(maps),
         masks_NHW=np.stack(masks),
         items=items,
         protocol=stated,
+        run=run,
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from harness_support import scores_of
 
+from harness import metrics
 from harness.measure import bootstrap
 from harness.measure.detection_metrics import measure
-from harness.metrics import image_ap, image_auroc, image_f1max, pixel_ap, pixel_auroc, pro
-from harness.metrics._pixels import rank_both
+from harness.metrics import image_auroc
+from sia_gen.core.statistics.pixels import rank_both
+
+IMAGE = [c for c in metrics.columns("image").values() if c.variant.inputs == ("max",)]
+AUROC = IMAGE[0]
 
 
 def images(seed: int, count: int = 40) -> tuple[Any, Any]:
@@ -27,9 +32,13 @@ def test_a_draw_is_the_metric_of_the_drawn_images(seed: int) -> None:
     times = bootstrap.draws(labels, seed, replicates=5)
     for row in times.astype(int):
         drawn, truth = np.repeat(scores, row), np.repeat(labels, row)
-        for name, module in (("auroc", image_auroc), ("ap", image_ap), ("f1max", image_f1max)):
-            value = bootstrap.replicate(counts, row[None].astype(float), name)[0]
-            assert value == pytest.approx(module.compute(drawn, truth), abs=1e-12)
+        for column in IMAGE:
+            value = bootstrap.replicate(counts, row[None].astype(float), column)[0]
+            assert value == pytest.approx(column.metric.compute(drawn, truth), abs=1e-12)
+            # Draw by draw, as for a metric without a formula for all draws at once.
+            slow = replace(column, metric=replace(column.metric, draws=None))
+            again = bootstrap.replicate(counts, row[None].astype(float), slow)[0]
+            assert again == pytest.approx(value, abs=1e-12)
 
 
 def test_pixels_in_bins_are_near_the_exact_metrics() -> None:
@@ -40,13 +49,9 @@ def test_pixels_in_bins_are_near_the_exact_metrics() -> None:
     counts = bootstrap.count_pixels(maps, masks, labels, bootstrap.cuts_of(pixels))
     row = bootstrap.draws(labels, 0, replicates=1).astype(int)[0]
     drawn = (np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))
-    for name, limit, value in (
-        ("auroc", 1.0, pixel_auroc.compute(*drawn)),
-        ("ap", 1.0, pixel_ap.compute(*drawn)),
-        ("pro", 0.3, pro.compute(*drawn)),
-        ("pro", 0.05, pro.compute(*drawn, 0.05)),
-    ):
-        found = bootstrap.replicate(counts, row[None].astype(float), name, limit)[0]
+    for name, column in metrics.columns("pixel").items():
+        value = column.metric.compute(*drawn, **column.variant.arguments)
+        found = bootstrap.replicate(counts, row[None].astype(float), column)[0]
         assert found == pytest.approx(value, abs=2e-3), name
 
 
@@ -66,7 +71,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_images() -> None:
         scores, labels = images(7, count)
         value = image_auroc.compute(scores, labels)
         counts = bootstrap.count_images(scores, labels)
-        ((low, high),) = bootstrap.intervals(counts, {"a": ("auroc", 1.0, value)}, 0).values()
+        ((low, high),) = bootstrap.intervals(counts, {AUROC.name: value}, [AUROC], 0).values()
         assert 0.0 <= low <= value <= high <= 1.0
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
@@ -82,7 +87,7 @@ def test_about_95_of_100_intervals_hold_the_truth() -> None:
         value = image_auroc.compute(scores, labels)
         counts = bootstrap.count_images(scores, labels)
         times = bootstrap.draws(labels, seed, replicates=200)
-        low, high = bootstrap.interval(bootstrap.replicate(counts, times, "auroc"), value, value)
+        low, high = bootstrap.interval(bootstrap.replicate(counts, times, AUROC), value, value)
         held += low <= 0.7602 <= high
     assert 87 <= held <= 99
 

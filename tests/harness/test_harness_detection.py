@@ -47,7 +47,9 @@ def test_a_record_holds_every_metric(score_folder: Callable[..., Path], tmp_path
         expected = image_auroc.compute([i[f"score_{name}"] for i in scores.items], labels)
         assert metrics[f"image_auroc_{name}"]["value"] == expected
     assert metrics["pixel_auroc"]["value"] == pixel_auroc.compute(scores.maps_NHW, scores.masks_NHW)
-    assert metrics["pro_0.05"]["value"] == pro.compute(scores.maps_NHW, scores.masks_NHW, 0.05)
+    assert metrics["pro_0.05"]["value"] == pro.compute(
+        scores.maps_NHW, scores.masks_NHW, limit=0.05
+    )
     assert (record["method"], record["source"]) == ("realnet", "sdas")
     assert (record["dataset"], record["category"], record["seed"]) == ("toys", "duck", 0)
     assert record["protocol"] == {"resolution": 24}
@@ -58,8 +60,26 @@ def test_a_record_holds_every_metric(score_folder: Callable[..., Path], tmp_path
 
 
 def test_the_run_does_not_define_the_row(score_folder: Callable[..., Path], tmp_path: Path) -> None:
-    score_folder(checkpoint_sha256="ab", run={"seconds": 1.5}, train_images=9, epochs=3)
+    score_folder(run={"checkpoint_sha256": "ab", "train_images": 9, "seconds": 1.5}, epochs=3)
     (record,) = detection.run([tmp_path], tmp_path / "results")
+    assert record["protocol"] == {"resolution": 24, "epochs": 3}
+    assert record["run"] == {"checkpoint_sha256": "ab", "train_images": 9, "seconds": 1.5}
+
+
+def test_a_file_of_schema_1_is_told_apart(
+    score_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = score_folder(epochs=3)
+
+    def old(document: dict[str, Any]) -> None:
+        del document["run"]
+        document["schema"] = 1
+        document["protocol"] |= {"seed": 4, "checkpoint_sha256": "ab", "train_images": 9}
+        document["protocol"]["run"] = {"seconds": 1.5}
+
+    edit(folder, old)
+    (record,) = detection.run([folder], tmp_path / "results")
+    assert record["seed"] == 4
     assert record["protocol"] == {"resolution": 24, "epochs": 3}
     assert record["run"] == {"checkpoint_sha256": "ab", "train_images": 9, "seconds": 1.5}
 
@@ -158,7 +178,7 @@ def test_shapes_must_match(score_folder: Callable[..., Path], tmp_path: Path) ->
     ("change", "match"),
     [
         (lambda d: d.pop("items"), "lacks a part"),
-        (lambda d: d.update(schema=99), "expected schema 1"),
+        (lambda d: d.update(schema=99), "expected schema 2, or 1"),
         (lambda d: d.update(category="duck"), "is not dataset/name"),
         (lambda d: d["items"][0].pop("defect"), "item 0 lacks defect"),
         (lambda d: d["items"][11].update(anomalous=False), "counts as normal but its mask"),
@@ -188,7 +208,7 @@ def test_missing_empty_and_torn_folders(score_folder: Callable[..., Path], tmp_p
     refuse(tmp_path, folder, "incomplete")
     (folder / "scores.json").write_text("[1, 2]")
     np.save(folder / "maps.npy", np.zeros((1, 2, 2)))
-    refuse(tmp_path, folder, "expected schema 1")
+    refuse(tmp_path, folder, "expected schema 2, or 1")
 
 
 def test_a_results_path_that_is_a_file(score_folder: Callable[..., Path], tmp_path: Path) -> None:

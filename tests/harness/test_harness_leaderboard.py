@@ -76,6 +76,21 @@ def test_other_protocols_are_other_rows() -> None:
     assert "rows of realnet + sdas differ in checkpoint_rule" in said
 
 
+def test_a_terminal_shows_what_fits_and_wide_shows_all() -> None:
+    names = [f"realnet with parts number {i} and a long name" for i in range(6)]
+    values = dict.fromkeys(
+        ("image_auroc_max", "image_ap_max", "image_f1max_max", "pixel_auroc", "pixel_ap",
+         "pixel_f1max", "pro_0.3", "pro_0.05"), 0.9,
+    )  # fmt: skip
+    found = [record_of(c, metrics=values, method=n) for n in names for c in ("brick", "duck")]
+    narrow, wide = tables.as_text(board(*found)), tables.as_text(board(*found), wide=True)
+    assert max(map(len, narrow.splitlines())) <= tables.WIDTH < max(map(len, wide.splitlines()))
+    for heading in ("I-AUROC", "P-AP", "PRO@.3", *names):
+        assert heading in narrow
+    assert "left out, see --wide: I-F1" in narrow and "left out" not in wide
+    assert narrow.count("brick") > wide.count("brick") == 1  # the categories' table is folded
+
+
 def test_another_resolution_is_told_between_methods() -> None:
     other = record_of(value=0.6, method="plain", source="none")
     other["protocol"]["resolution"] = 256

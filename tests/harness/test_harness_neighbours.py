@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from harness.metrics import coverage, density, memorisation
-from harness.metrics._inputs import UndefinedMetric
 from harness.quality import run as quality
 from harness.quality import strength
 from harness.quality.nearest import closest_pairs
 from sia_gen.core.pixels.images import read_image
+from sia_gen.core.statistics.inputs import UndefinedMetric
 from sia_gen.core.store.shards import Synthetic, find_shards, read_record, write_record, write_tar
 
 RNG = np.random.default_rng(3)

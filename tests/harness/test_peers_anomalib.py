@@ -60,3 +60,21 @@ def test_a_tiny_peer_runs_end_to_end(small_dataset: Path, tmp_path: Path) -> Non
     again = CliRunner().invoke(group, command[3:])
     assert again.exit_code == 0
     assert "patchcore · small/bolt · seed 0: done before" in again.stderr
+
+
+def test_the_fast_coreset_has_anomalibs_members() -> None:
+    import torch
+    from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
+
+    from harness.peers.build import fast_coreset
+
+    features = torch.randn(600, 80, generator=torch.Generator().manual_seed(0))
+
+    def members() -> list[int]:
+        torch.manual_seed(0), np.random.seed(0)  # noqa: NPY002 - anomalib draws from it
+        return [int(i) for i in KCenterGreedy(features, 0.1).select_coreset_idxs()]
+
+    plain = members()
+    with fast_coreset():
+        assert members() == plain
+    assert members() == plain

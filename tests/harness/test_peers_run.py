@@ -139,8 +139,8 @@ def test_without_the_extra_it_is_said_what_to_install(
     result = call(small_dataset, tmp_path / "run", "patchcore")
     assert isinstance(result.exception, UserError)
     assert result.exception.exit_code == 2
-    assert "pip install 'sia-gen[peers]'" in str(result.exception)
+    assert "pip install '.[peers]'" in str(result.exception)
     shown = CliRunner().invoke(group, ["peers", "list"])
     assert shown.exit_code == 0
     assert "patchcore" in shown.stdout
-    assert "pip install 'sia-gen[peers]'" in shown.stderr
+    assert "pip install '.[peers]'" in shown.stderr

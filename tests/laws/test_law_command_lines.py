@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+ROOT = Path(__file__).parents[2]
 TOOLS = {
     "sia-gen": "sia_gen.cli.main",
     "detector": "detector.cli.main",
@@ -50,19 +55,19 @@ print("seconds", time.process_time())
 """
 
 
+def reference() -> Any:
+    """Returns the script that writes docs/commands.md, as a module."""
+    path = ROOT / "docs" / "make_commands.py"
+    spec = importlib.util.spec_from_file_location("make_commands", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def commands(tool: str) -> Iterator[tuple[str, click.Command]]:
     """Yields every command of a tool with its words."""
-
-    def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
-        yield words, command
-        if isinstance(command, click.Group):
-            context = click.Context(command)
-            for name in command.list_commands(context):
-                found = command.get_command(context, name)
-                assert found is not None
-                yield from walk(found, f"{words} {name}")
-
-    yield from walk(importlib.import_module(TOOLS[tool]).group, tool)
+    yield from reference().walk(importlib.import_module(TOOLS[tool]).group, tool)
 
 
 ALL = [pytest.param(words, command, id=words) for t in TOOLS for words, command in commands(t)]
@@ -85,7 +90,11 @@ def test_every_command_says_what_it_does_and_shows_an_example(
     assert command.help and command.help.splitlines()[0].rstrip().endswith((".", ","))
     if not isinstance(command, click.Group):
         assert command.epilog and "Example" in command.epilog and f"{words} " in command.epilog
-        unexplained = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+        unexplained = [
+            p.name
+            for p in command.params
+            if isinstance(p, click.Option) and not (p.help or p.hidden)
+        ]
         assert not unexplained
     del context
 
@@ -127,3 +136,25 @@ def test_a_misspelt_command_gets_near_names_and_json(
         "error": shown.err.removeprefix("error: ")[:-1],
         "exit_code": 2,
     }
+
+
+def test_the_reference_of_the_commands_is_up_to_date() -> None:
+    page = ROOT / "docs" / "commands.md"
+    assert page.read_text(encoding="utf-8") == reference().render(), (
+        "docs/commands.md is stale: run `python docs/make_commands.py`"
+    )
+
+
+def test_no_command_or_option_of_before_is_gone() -> None:
+    """The list is of the last version before options were said once; its removals stand here."""
+    before = (Path(__file__).parent / "commands_before.txt").read_text(encoding="utf-8").split("\n")
+    assert not set(filter(None, before)) - set(reference().names())
+
+
+def test_nothing_tells_to_install_a_name_that_no_index_has() -> None:
+    wrong = re.compile(r"install[^\n]{0,20}sia-gen")
+    places = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for package in ("sia_gen", "detector", "harness", "manifests"):
+        places += (ROOT / package).rglob("*.py")
+        places += (ROOT / package).rglob("*.yaml")
+    assert not [str(path) for path in places if wrong.search(path.read_text(encoding="utf-8"))]

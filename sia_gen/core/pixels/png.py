@@ -1,7 +1,8 @@
 """PNG for shards: level 1 with one filter, Up, on every row; half the time to write and read.
 
 Choosing a filter for each row, as Pillow does, costs most of the encoder's time and lets a decoder
-work only byte by byte; for images with a sampler's grain it saves 0 to 7 % (benchmarks/RESULTS.md).
+work only byte by byte; for images with a sampler's grain it saves 0 to 7 %
+(benchmarks/results/cluster.md).
 These files are ordinary PNGs. Whatever else is read goes to Pillow.
 """
 
@@ -13,7 +14,8 @@ import zlib
 import numpy as np
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import MAX_PIXELS, Array8, decode
+from sia_gen.core.pixels.decoding import MAX_PIXELS
+from sia_gen.core.pixels.images import Array8, decode
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 UP = 2

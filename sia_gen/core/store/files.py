@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -20,11 +21,26 @@ TEMPORARY_PREFIX = ".tmp-"
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
+def _beside(path: Path) -> Path:
+    """Returns a temporary name in the folder of path; a long name is cut to what fits in 255."""
+    name = path.name
+    while len(os.fsencode(name)) > 200:
+        name = name[:-1]
+    return path.parent / f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        for again in range(3, -1, -1):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = temporary.open("wb")
+                break
+            except FileNotFoundError:  # whoever was the last in this folder removed it just now
+                if not again:
+                    raise
+        with file:
             file.write(content)
             file.flush()
             if durable:
@@ -93,22 +109,21 @@ def write_json(path: Location, value: Any) -> None:
 def read_json(path: Location) -> Any:
     """Returns the JSON content of a file, or raises UserError naming the file and the fault."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_limited(path))
     except StoreError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that replaces `path` when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary.mkdir()
+    temporary = _beside(path)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -118,9 +133,14 @@ def new_folder(path: Path) -> Iterator[Path]:
             old = path.parent / f"{TEMPORARY_PREFIX}old-{path.name}-{secrets.token_hex(4)}"
             path.rename(old)
             temporary.rename(path)
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
         else:
             temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.objects import Location, ObjectPath
+from sia_gen.core.store.paths import inside
 
 
 def _cache() -> Path:
@@ -32,7 +33,7 @@ def local_copy(path: Location) -> Path:
     try:
         facts = path.stat()
         key = sha256_bytes(f"{path} {facts.st_size} {facts.st_mtime}".encode())[:32]
-        target = _cache() / key / path.name
+        target = inside(_cache() / key, path.name, str(path))
         if not target.is_file() or target.stat().st_size != facts.st_size:
             _keep(path, target)
     except OSError as error:
@@ -47,9 +48,13 @@ def local_folder(folder: Location) -> Path:
     """
     if isinstance(folder, Path):
         return folder
-    target = _cache() / sha256_bytes(str(folder).encode())[:32] / folder.name
+    home = _cache() / sha256_bytes(str(folder).encode())[:32]
+    target = inside(home, folder.name, str(folder))
     try:
-        wanted = {target / path.relative_to(folder): path for path in folder.rglob("*")}
+        wanted = {
+            inside(target, str(path.relative_to(folder)), f"{folder}"): path
+            for path in folder.rglob("*")
+        }
         if not wanted:
             raise UserError(f"{folder} holds nothing: mend the address")
         for local, remote in wanted.items():

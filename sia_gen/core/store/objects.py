@@ -138,9 +138,16 @@ class ObjectPath:
         stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed or 0)
         return Stat(int(info.get("size") or 0), stamp)
 
-    def read_bytes(self) -> bytes:
-        """Returns the object's content."""
-        return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+    def read_bytes(self, limit: int | None = None) -> bytes:
+        """Returns the object's content, or its first `limit` bytes."""
+        if limit is None:
+            return bytes(self._call(lambda fs: fs.cat_file(str(self.key))))
+        try:
+            return self.read_range(0, limit)
+        except StoreError:
+            if self.stat().st_size == 0:  # which has no range
+                return b""
+            raise
 
     def read_range(self, offset: int, size: int) -> bytes:
         """Returns a part of the object's content."""
@@ -156,12 +163,40 @@ class ObjectPath:
         self._call(lambda fs: fs.pipe_file(str(self.key), content))
 
     def create(self, content: bytes) -> bool:
-        """Puts the object where there is none; False where there is one: the first writer wins."""
+        """Puts the object where there is none; False where there is another: the first writer wins.
+
+        A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
+        own object: the same content counts as written.
+        """
+
+        def put(fs: Any) -> None:
+            try:
+                fs.pipe_file(str(self.key), content, mode="create")
+            except OSError as error:
+                if _is_refused(error):
+                    raise FileExistsError(str(self)) from error
+                raise
+
         try:
-            self._call(lambda fs: fs.pipe_file(str(self.key), content, mode="create"))
+            self._call(put)
         except FileExistsError:
-            return False
+            return self._holds(content)
         return True
+
+    def _holds(self, content: bytes) -> bool:
+        """Returns whether the object is there with this content."""
+        try:
+            return self.stat().st_size == len(content) and self.read_bytes() == content
+        except FileNotFoundError:
+            return False
+
+    def now(self) -> float:
+        """Returns the store's own time, in seconds: that of an object which is written for it."""
+        probe = self / f".tmp-time-{secrets.token_hex(8)}"
+        probe.replace_content(b"")
+        found = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return found
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Removes the object."""
@@ -209,6 +244,14 @@ class ObjectPath:
         raise AssertionError("unreachable")
 
 
+def _is_refused(error: OSError) -> bool:
+    """Returns whether a store answered 412: s3fs knows it only where the answer names the condition
+    that failed, which not every store does."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == 412 or response.get("Error", {}).get("Code") == "PreconditionFailed"
+
+
 Location = Path | ObjectPath
 
 
@@ -220,13 +263,28 @@ def filesystem(scheme: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except ImportError as error:
         package = PACKAGES.get(scheme, scheme)
-        hint = " or install sia-gen[s3]" if scheme == "s3" else ""
+        hint = ", or pip install '.[s3]' in a checkout" if scheme == "s3" else ""
         raise UserError(f"{scheme}:// needs the package {package}: install it{hint}") from error
 
 
 def is_url(text: str) -> bool:
     """Returns whether a text names a place by a scheme."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:", text) is not None
+
+
+def require_local(place: str | Path, what: str) -> Path:
+    """Returns a local path; UserError for an address where a command takes paths only.
+
+    A path made of `s3://bucket` has lost a slash: it is known by its first part.
+    """
+    text = str(place)
+    if is_url(text) or (isinstance(place, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)):
+        address = text if "://" in text else text.replace(":/", "://", 1)
+        raise UserError(
+            f"{what} {address}: this command takes files and folders only, no address; give a local"
+            " path, and copy to the store yourself"
+        )
+    return Path(place)
 
 
 def locate(text: str) -> Location:

@@ -9,8 +9,6 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
-import json
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +19,12 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.store.documents import parse_json
 from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes, write_json
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
-from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
+from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder, members
+from sia_gen.core.store.walk import walk
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
 
@@ -133,33 +133,22 @@ def _scan(path: Path) -> list[_Member]:
     images: dict[str, tuple[str, int, int]] = {}
     metadata: dict[str, tuple[int, int]] = {}
     extras: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                name = member.name
-                if not member.isfile() or name.startswith("/") or ".." in Path(name).parts:
-                    raise UserError(f"{path}: member {name!r} is no plain file inside the shard")
-                key, dot, suffix = name.partition(".")
-                if suffix.rpartition(".")[2] in PICKLES:
-                    raise UserError(f"{path}: member {name!r} is a pickle, which may run code")
-                dotted = "." in suffix and suffix not in PAIR_SUFFIXES
-                if dotted and name.endswith(IMAGE_SUFFIXES):
-                    raise UserError(f"{path}: member {name!r} has a dot in its key: rename it")
-                if dot + suffix in IMAGE_SUFFIXES:
-                    if key in images:
-                        raise UserError(f"{path}: key {key!r} occurs twice")
-                    images[key] = (dot + suffix, member.offset_data, member.size)
-                elif suffix == "json":
-                    metadata[key] = (member.offset_data, member.size)
-                elif suffix in PAIR_SUFFIXES:
-                    place = (member.offset_data, member.size)
-                    extras.setdefault(key, {})[dot + suffix] = place
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
-    size = path.stat().st_size
-    for key, (_, offset, length) in images.items():
-        if offset + length > size:
-            raise UserError(f"{path} is cut off inside {key!r}")
+    for member in members(path):
+        name, place = member.name, (member.offset, member.size)
+        key, dot, suffix = name.partition(".")
+        if suffix.rpartition(".")[2] in PICKLES:
+            raise UserError(f"{path}: member {name!r} is a pickle, which may run code")
+        dotted = "." in suffix and suffix not in PAIR_SUFFIXES
+        if dotted and name.endswith(IMAGE_SUFFIXES):
+            raise UserError(f"{path}: member {name!r} has a dot in its key: rename it")
+        if dot + suffix in IMAGE_SUFFIXES:
+            if key in images:
+                raise UserError(f"{path}: key {key!r} occurs twice")
+            images[key] = (dot + suffix, *place)
+        elif suffix == "json":
+            metadata[key] = place
+        elif suffix in PAIR_SUFFIXES:
+            extras.setdefault(key, {})[dot + suffix] = place
     return [
         _Member(path, key, image, metadata.get(key), extras.get(key, {}))
         for key, image in images.items()
@@ -217,7 +206,7 @@ class ShardReader:
             return {}
         text = _read(member.path, *member.metadata)
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            value = parse_json(text, numbers=True)
         except ValueError as error:
             raise UserError(f"{member.path}:{member.key}.json is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -228,8 +217,12 @@ class ShardReader:
         return (self.image(i) for i in range(len(self)))
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+def _tars_below(base: Location) -> list[Location]:
+    if isinstance(base, Path):
+        return [*walk(base, lambda path: path.suffix == ".tar" and path.name[0] != ".")]
+    every: list[Location] = [*base.rglob("*.tar")]
+    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
+    return [tar for tar in ordered if not tar.name.startswith(".")]
 
 
 @overload
@@ -246,9 +239,7 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
     if not folder.is_dir():
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
-    every: list[Location] = [*base.rglob("*.tar")]
-    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
-    tars = [tar for tar in ordered if not tar.name.startswith(".")]
+    tars = _tars_below(base)
     found = ((tar, read_record(tar)) for tar in tars)
     done = [
         tar

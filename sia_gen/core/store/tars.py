@@ -1,6 +1,7 @@
 """Tars of samples, built in memory: the bytes depend on the samples alone.
 
-No time, owner or host enters a tar. Members of a sample are adjacent, its JSON first.
+No time, owner or host enters a tar. Members of a sample are adjacent, its JSON first. Whoever wrote
+a tar, `members` reads it: plain files of harmless names, in bounded memory.
 """
 
 from __future__ import annotations
@@ -9,14 +10,69 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.decoding import MAX_PIXELS
 from sia_gen.core.pixels.encoding import ENCODINGS, Encoding
 from sia_gen.core.pixels.images import Array8, decode
 from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store.paths import relative_name
+
+MAX_MEMBERS = 2_000_000
+MAX_MEMBER = 4 * MAX_PIXELS  # bytes
+# What tarfile raises on bytes that are no tar; among them what it does not catch itself.
+UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A plain file in a tar: its name, and where its content lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(path: Path) -> Iterator[Member]:
+    """Yields the members of an uncompressed tar in their order; UserError names what is no plain
+    file inside it, what is cut off, and what is no tar. Nothing is held but the one at hand.
+    """
+    try:
+        length = path.stat().st_size
+        with tarfile.open(path, "r:") as tar:
+            count = 0
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                count += 1
+                yield _checked_member(path, member, length)
+                if count == MAX_MEMBERS:
+                    raise UserError(f"{path} holds more than {MAX_MEMBERS} members: refused")
+    except UserError:
+        raise
+    except (*UNREADABLE, RecursionError) as error:
+        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
+
+
+def _checked_member(path: Path, member: tarfile.TarInfo, length: int) -> Member:
+    plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse()
+    try:
+        if not plain:
+            raise UserError("it is a link, a folder, a device or sparse")
+        relative_name(member.name, "it")
+    except UserError as error:
+        message = f"{path}: member {member.name!r} is no plain file inside the shard ({error})"
+        raise UserError(message) from error
+    if not 0 <= member.size <= MAX_MEMBER:
+        raise UserError(f"{path}: member {member.name!r} claims {member.size} bytes: refused")
+    if member.offset_data + member.size > length:
+        raise UserError(f"{path} is cut off inside {member.name.partition('.')[0]!r}")
+    return Member(member.name, member.offset_data, member.size)
 
 
 @dataclass(frozen=True, kw_only=True)

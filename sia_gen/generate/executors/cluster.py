@@ -55,7 +55,8 @@ def connect(ray: Any, options: ExecutionOptions) -> bool:
         else:
             cpus = len(os.sched_getaffinity(0))  # what a container or taskset leaves us
             ray.init(address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE, **common)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    # A Ray that does not come up in time is a bare Exception.
+    except Exception as error:
         where = f"reach the cluster at {options.address}" if options.address else "start here"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise UserError(f"Ray could not {where}: {reason}. Try --executor local") from error
@@ -90,7 +91,8 @@ def alive_nodes(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _describe(nodes: list[dict[str, float]]) -> str:
+def describe_nodes(nodes: list[dict[str, float]]) -> str:
+    """Returns what the nodes have, the first four in full."""
     parts = [f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes]
     shown = parts[:4] + ([f"{len(parts) - 4} more nodes"] if len(parts) > 4 else [])
     return "; ".join(shown) or "no node"
@@ -119,6 +121,6 @@ def require_room(
     message = (
         f"asked for {wanted} worker{'s' if wanted > 1 else ''} with {share} each, but"
         f" {fitting or 'none'} fit{'s' if fitting <= 1 else ''}: available are"
-        f" {_describe(nodes)}. Lower --workers, --num-cpus or --num-gpus, or give --address"
+        f" {describe_nodes(nodes)}. Lower --workers, --num-cpus or --num-gpus, or give --address"
     )
     raise UserError(message)

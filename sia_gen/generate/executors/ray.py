@@ -18,6 +18,7 @@ from sia_gen.generate.executors.cluster import (
     alive_nodes,
     choose_share,
     connect,
+    describe_nodes,
     import_ray,
     require_room,
 )
@@ -29,6 +30,7 @@ from sia_gen.runs.spec import Shard
 
 WAIT = 0.5  # seconds between looks at the stop flag
 POLL = 1.0  # seconds between questions for progress
+TELL = 60.0  # seconds between notes that no node has room
 START_FAILURES = 3  # workers lost while loading, one after another, before the run gives up
 
 
@@ -37,6 +39,8 @@ class _Slot:
     """One actor, and what it is doing."""
 
     actor: Any
+    hired: float
+    up: float | None = None  # when its process first answered: until then it may wait for room
     loading: Any = None  # reference of load(), until it is answered
     running: Any = None  # reference of run(), while a shard is in work
     poll: Any = None  # reference of progress()
@@ -100,6 +104,8 @@ class Supervisor:
         self.slots: list[_Slot] = []
         self.started = self.clock()
         self.ever_ready = False
+        self.idle_since = self.started  # since when no worker has been ready
+        self.told = float("-inf")  # when it was last said that no node has room
         self.start_failures = 0
         self.fatal = ""
         self.counted_nodes = 0.0
@@ -140,7 +146,8 @@ class Supervisor:
                 max_concurrency=2,  # run() in one thread, progress() in another
                 scheduling_strategy="SPREAD",
             ).remote(self.config)
-            self.slots.append(_Slot(actor=actor, loading=actor.load.remote(self.ledger.first)))
+            loading = actor.load.remote(self.ledger.first)
+            self.slots.append(_Slot(actor=actor, hired=self.clock(), loading=loading))
 
     def _assign(self) -> None:
         for slot in self.slots:
@@ -220,13 +227,9 @@ class Supervisor:
 
     def _watch(self) -> None:
         now = self.clock()
-        patience = self.options.start_timeout + self.options.wait
-        if not self.ever_ready and now - self.started > patience:
-            free = self.ray.available_resources()
-            self.fatal = (
-                f"no worker was ready after {patience:g} s: each asks for"
-                f" {self.share}, free are {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU"
-            )
+        self._watch_room(now)
+        for slot in [slot for slot in self.slots if slot.loading is not None]:
+            self._watch_load(slot, now)
         for slot in [slot for slot in self.slots if slot.running is not None]:
             self._ask(slot, now)
             if now - slot.moved > self.options.deadline:
@@ -235,21 +238,65 @@ class Supervisor:
         images = sum(slot.images for slot in self.slots if slot.spec is not None)
         self.on_event(Event(kind="progress", images=images))
 
+    @property
+    def _patience(self) -> float:
+        """For how many seconds no worker may be ready before the run gives up."""
+        return self.options.start_timeout + self.options.wait
+
+    def _watch_room(self, now: float) -> None:
+        """Says what is asked and what is there while no worker is ready, and ends the waiting."""
+        if not self.slots or any(slot.loading is None for slot in self.slots):
+            self.idle_since, self.told = now, float("-inf")
+            return
+        left = self._patience - (now - self.idle_since)
+        if self.fitting < 1 and now - self.told > TELL:
+            self.told = now
+            asked = f"each asks for {self.share}, there are {describe_nodes(alive_nodes(self.ray))}"
+            message = f"no node has room for a worker: {asked}; waiting {max(left, 0):.0f} s"
+            self.on_event(Event(kind="note", message=message))
+        # After the first worker a replacement that is up has the deadline of its own load.
+        loading = self.ever_ready and any(slot.up is not None for slot in self.slots)
+        if left < 0 and not loading:
+            free = self.ray.available_resources()
+            self.fatal = (
+                f"no worker was ready after {self._patience:g} s: each asks for"
+                f" {self.share}, free are {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU"
+                f" of {describe_nodes(alive_nodes(self.ray))}"
+            )
+
+    def _watch_load(self, slot: _Slot, now: float) -> None:
+        """Kills a worker that hangs while it loads; one that has no room yet may wait for it."""
+        if slot.up is None and self._answered(slot, now) is not None:
+            slot.up = now
+        if slot.up is not None and now - slot.up > self.options.start_timeout:
+            if self.ever_ready:
+                self.idle_since = now
+            limit = f"{self.options.start_timeout:g} s (--start-timeout)"
+            self._lost(slot, f"it did not load within {limit}: killed")
+
     def _ask(self, slot: _Slot, now: float) -> None:
+        answer = self._answered(slot, now)
+        if answer is None:
+            return
+        name, images = answer
+        if slot.spec is not None and name == slot.spec.name and images > slot.images:
+            slot.images, slot.moved = images, now
+
+    def _answered(self, slot: _Slot, now: float) -> tuple[str, int] | None:
+        """Returns a worker's answer to a question for its progress: shard and images, or None."""
         if slot.poll is None:
             if now - slot.polled > POLL:
                 slot.poll, slot.polled = slot.actor.progress.remote(), now
-            return
+            return None
         ready, _ = self.ray.wait([slot.poll], num_returns=1, timeout=0)
         if not ready:
-            return
+            return None
         poll, slot.poll = slot.poll, None
         try:
             name, images = self.ray.get(poll)
         except self.ray.exceptions.RayError:
-            return  # the shard's own reference brings the same news
-        if slot.spec is not None and name == slot.spec.name and images > slot.images:
-            slot.images, slot.moved = images, now
+            return None  # the reference of its load or shard brings the same news
+        return name, images
 
 
 def _first_line(error: BaseException) -> str:

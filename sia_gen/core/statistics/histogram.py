@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Array, Floats, UndefinedMetric, binary, real
-from harness.metrics._pixels import region_weights
-from harness.metrics._ranking import Ranking
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, binary, real
+from sia_gen.core.statistics.pixels import region_weights
+from sia_gen.core.statistics.ragged import Ragged
+from sia_gen.core.statistics.ranking import Ranking
 
 BLOCK = 1 << 12  # bins that are allotted together
 SLOTS = 256  # blocks there is room for: 2^20 bins
@@ -133,6 +134,35 @@ class PixelHistogram:
             every -= hits
         self.normal[:width] += every
 
+    def packed(self) -> npt.NDArray[np.int64]:
+        """Returns the counts as one row of numbers; several in a row are their sum (unpacked)."""
+        used = len(self._blocks) * BLOCK
+        counts = [self.normal[:used], self.defect[:used], self.regions[:used].view(np.int64)]
+        head = [self.shift, self.images, len(self._blocks)]
+        return np.concatenate([np.array(head, dtype=np.int64), self._blocks, *counts])
+
+    @classmethod
+    def unpacked(cls, rows: npt.NDArray[Any]) -> PixelHistogram:
+        """Returns the histogram of any number of packed ones in a row; an empty one of none."""
+        whole, start = cls(), 0
+        while start < len(rows):
+            shift, images, blocks = (int(n) for n in rows[start : start + 3])
+            one, used = cls(), blocks * BLOCK
+            one.shift, one.images = shift, images
+            parts = np.split(
+                rows[start + 3 : start + 3 + blocks + 3 * used],
+                [blocks, blocks + used, blocks + 2 * used],
+            )
+            one._blocks = parts[0].copy()
+            one.normal[:used], one.defect[:used] = parts[1], parts[2]
+            one.regions[:used] = np.ascontiguousarray(parts[3]).view(np.float64)
+            one._slots = one._table()
+            start += 3 + blocks + 3 * used
+            if start == len(rows) and not whole.images:
+                return one
+            whole.merge(one)
+        return whole
+
     def merge(self, other: PixelHistogram) -> None:
         """Adds what another histogram has counted, of other images; the other stays as it is."""
         other = copy.deepcopy(other)
@@ -232,6 +262,10 @@ def _f1_bound(ranking: Ranking) -> float:
 def histogram_of(score_maps: Any, masks: Any) -> PixelHistogram:
     """Returns the histogram of maps and masks (N, H, W), read in blocks: they may be mapped."""
     histogram = PixelHistogram()
+    if isinstance(score_maps, Ragged):
+        for map_HW, mask_HW in zip(score_maps, masks, strict=True):
+            histogram.update(map_HW, mask_HW)
+        return histogram
     step = max(1, CHUNK // max(1, int(np.prod(np.shape(score_maps)[1:]))))
     for start in range(0, len(score_maps), step):
         histogram.update(score_maps[start : start + step], masks[start : start + step])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Floats
+from sia_gen.core.statistics.inputs import Floats
 
 BLOCK = 512
 

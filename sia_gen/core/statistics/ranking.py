@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics._inputs import Array, Floats, UndefinedMetric
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric
 
 
 class Ranking:
@@ -56,7 +56,8 @@ class Ranking:
         self.not_below += other.not_below
         self.negatives += other.negatives
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises UndefinedMetric where a class is missing."""
         if not len(self.thresholds):
             raise UndefinedMetric("there is no anomalous example: the value is undefined")
         if not self.negatives:
@@ -68,7 +69,7 @@ class Ranking:
         Scores fall from the left. At each distinct positive score the curve arrives level (only
         negatives passed) and leaves along a straight line to where its ties are counted too.
         """
-        self._check()
+        self.check()
         hits = np.cumsum(self.weights[::-1])
         hits = hits / hits[-1]
         x = np.zeros(2 * len(hits) + 2)
@@ -96,7 +97,7 @@ class Ranking:
 
     def average_precision(self) -> float:
         """Returns the step-wise area under precision and recall (no interpolation), 0..1."""
-        self._check()
+        self.check()
         weights = self.weights[::-1]
         hits = np.cumsum(weights)
         precision = hits / (hits + self.not_below[::-1])
@@ -105,7 +106,7 @@ class Ranking:
     def f1_max(self) -> float:
         """Returns the largest F1 that any threshold reaches, 0..1: the harmonic mean of precision
         and recall. It is always reached at the score of a positive."""
-        self._check()
+        self.check()
         hits = np.cumsum(self.weights[::-1])
         return float((2.0 * hits / (hits[-1] + hits + self.not_below[::-1])).max())
 
