@@ -315,7 +315,7 @@ def _scores(name: str) -> Callable[[Path], Path]:
         ]  # fmt: skip
         scores = Scores(
             category="mini/brick", maps_NHW=maps, masks_NHW=masks, items=items,
-            protocol={"detector": "x", "seed": 0},
+            protocol={"detector": "x"}, run={"seed": 0},
         )  # fmt: skip
         write(folder / "scores", scores)
         return folder / "scores" / name

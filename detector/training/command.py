@@ -27,7 +27,9 @@ def run(plan: Plan, out: Path, tell: Callable[[str], None]) -> list[dict[str, An
             facts = read_facts(runfolder.folder_of(out, job.task))
             tell(f"{job.task.key}: trained before, nothing to do")
         else:
-            accelerator = accelerator or accelerator_for(plan.device, plan.options.precision)
+            accelerator = accelerator or accelerator_for(
+                plan.device, plan.options.precision, plan.options.report_to, out
+            )
             if accelerator.is_main_process:
                 for line in advice.before(plan.options, job.task):
                     tell(line)

@@ -30,6 +30,7 @@ class Asked:
     out: Path
     data: str | None = None
     categories: str | None = None
+    value_range: tuple[float, float] | None = None  # of files of more than 8 bits
     shards: str | None = None
     recipe: str | None = None
     device: str = "auto"
@@ -89,7 +90,7 @@ def choose(asked: Asked) -> Chosen:
 
 def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task]:
     """Returns the tasks: all categories are checked before the first is trained."""
-    dataset = open_dataset(chosen.data)
+    dataset = open_dataset(chosen.data, asked.value_range)
     categories = dataset.select(chosen.categories)
     made = None if asked.shards is None else local_folder(locate(asked.shards))
     data = dataset.origin or chosen.data

@@ -32,7 +32,8 @@ from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import read_image, read_mask
+from sia_gen.core.pixels.images import read_image
+from sia_gen.core.pixels.masks import read_mask
 
 SMALL: dict[str, Any] = {
     "model": "redi",

@@ -18,8 +18,8 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.plugins import load, names
-from sia_gen.core.seeds import generator
 from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.seeds import generator
 from sia_gen.core.store.shards import MASK, Synthetic, write_record, write_tar
 from sia_gen.core.store.tars import TarBuilder
 
