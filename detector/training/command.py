@@ -30,9 +30,6 @@ def run(plan: Plan, out: Path, tell: Callable[[str], None]) -> list[dict[str, An
             accelerator = accelerator or accelerator_for(
                 plan.device, plan.options.precision, plan.options.report_to, out
             )
-            if accelerator.is_main_process:
-                for line in advice.before(plan.options, job.task):
-                    tell(line)
             stop.install()
             try:
                 facts = train(plan.options, job.task, out, accelerator, stop=stop)

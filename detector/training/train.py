@@ -27,6 +27,7 @@ from detector.engine import score_files
 from detector.frame import Frame
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
+from detector.training import advice
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
 from detector.training.progress import counted
@@ -38,6 +39,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
+from sia_gen.core.text import say
 
 __all__ = ["accelerator_for", "train", "training_set"]
 
@@ -122,6 +124,8 @@ def train(
 
     arguments = (options, task, splits, folder, model, state, accelerator, stop, keep)
     if accelerator.is_main_process:
+        for line in advice.before(options, task):
+            say(line)
         with runfolder.claimed(folder, document):
             publish(model, _fit(*arguments))
             checkpoint.remove_state(folder)
