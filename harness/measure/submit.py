@@ -148,7 +148,7 @@ def _torch(path: Path) -> Iterable[Given]:
         content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"
+            f"{path} is no plain file of lists and tensors ({(str(error).splitlines() or [type(error).__name__])[0]}): save"
             " [{'image_path': [...], 'anomaly_map': tensor, 'pred_score': tensor}, ...]"
         ) from error
     for number, batch in enumerate(content if isinstance(content, list) else [content]):
