@@ -147,8 +147,9 @@ def _torch(path: Path) -> Iterable[Given]:
         check_zip(path)
         content = saved_batches.load(path)
     except Exception as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} is no plain file of lists and tensors ({(str(error).splitlines() or [type(error).__name__])[0]}): save"
+            f"{path} is no plain file of lists and tensors ({why}): save"
             " [{'image_path': [...], 'anomaly_map': tensor, 'pred_score': tensor}, ...]"
         ) from error
     for number, batch in enumerate(content if isinstance(content, list) else [content]):
