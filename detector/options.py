@@ -88,6 +88,11 @@ class TrainOptions:
         0, "Steps between looks at the model; 0: 20 looks in all.", low=0, command_line=False
     )
     patience: int = option(0, "Stop after so many looks without a better one; 0: never.", low=0)
+    stream: bool = option(
+        False,
+        "Read --shards in order and copy nothing: a run, or any WebDataset (s3://, https://,"
+        " {000..123}.tar); not the same bytes in every run.",
+    )
     allow_foreign_shards: bool = option(False, "Take shards of other categories.")
     checkpoint_seconds: float = option(
         120.0, "Seconds between states to go on from.", above=0, command_line=False
@@ -103,6 +108,11 @@ class TrainOptions:
         check(self)
         if self.protocol == "held-out" and not self.holdout:
             raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
+        if self.stream and (self.protocol == "held-out" or self.budget_minutes):
+            raise UserError(
+                "stream gives other images at each look: protocol held-out and --budget, which take"
+                " steps twice, need shards read without --stream"
+            )
         if self.patience and self.protocol == "last":
             raise UserError("patience has nothing to look at with protocol last: use held-out")
         if self.batch_size % 2:

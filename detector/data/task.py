@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
+from sia_gen.streams.addresses import Tars
 
 MULTI_CLASS = "multi-class"
 
@@ -20,6 +21,7 @@ class Task:
     categories: tuple[Category, ...]
     tars: tuple[tuple[Path, ...], ...]
     data: str = ""  # what --data opens them with again, from any working folder
+    streams: tuple[Tars, ...] = ()  # in place of shards, one for each category (--stream)
 
     @property
     def key(self) -> str:
@@ -32,7 +34,9 @@ class Task:
         return sorted({tar for own in self.tars for tar in own})
 
 
-def single(category: Category, tars: list[Path], data: str = "") -> Task:
+def single(
+    category: Category, tars: list[Path], data: str = "", stream: Tars | None = None
+) -> Task:
     """Returns the task of one category."""
     return Task(
         dataset=category.dataset,
@@ -40,6 +44,7 @@ def single(category: Category, tars: list[Path], data: str = "") -> Task:
         categories=(category,),
         tars=(tuple(tars),),
         data=data,
+        streams=() if stream is None else (stream,),
     )
 
 
@@ -56,4 +61,5 @@ def together(parts: list[Task]) -> Task:
         categories=tuple(c for part in parts for c in part.categories),
         tars=tuple(t for part in parts for t in part.tars),
         data=parts[0].data,
+        streams=tuple(s for part in parts for s in part.streams),
     )

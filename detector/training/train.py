@@ -20,7 +20,7 @@ from torch import Tensor
 from detector import checkpoint, models
 from detector.data.batches import Batches
 from detector.data.normals import NormalImages
-from detector.data.source import sources
+from detector.data.source import training_sources
 from detector.data.task import Task
 from detector.inference.maps import score_images
 from detector.model import Detector, TrainingSet
@@ -197,7 +197,9 @@ def _fit(
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = NormalImages(parts, options.resolution)
-    batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
+    step = 0 if state is None else int(state[1]["step"])
+    made, preparing = training_sources(options, task, normals, step)
+    batches = Batches(normals, made, options.batch_size, options.seed, preparing)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
