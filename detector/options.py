@@ -45,6 +45,12 @@ class TrainOptions:
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )
+    accumulate: int = option(
+        1, "Batches whose gradients make one step.", low=1, command_line=False
+    )
+    gradient_clip: float = option(
+        0.0, "Largest norm of the gradient; 0: any.", low=0, command_line=False
+    )
     steps: int = option(0, "Optimiser steps.", low=0, shown="the recipe's")
     epochs: int = option(
         0, "Passes over the normal images, instead of --steps.", low=0, shown="the recipe's"
@@ -134,12 +140,17 @@ class TrainOptions:
             return self.learning_rate
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
+    @property
+    def each(self) -> int:
+        """Images of one optimiser step."""
+        return self.batch_size * self.accumulate
+
     def total_steps(self, images: int) -> int:
         """Returns the number of optimiser steps for a category with so many training images.
 
         A budget knows it once the training's speed is measured; until then the least stands.
         """
-        return self.steps or self.epochs * -(-images // self.batch_size) or LOOK
+        return self.steps or self.epochs * -(-images // self.each) or LOOK
 
 
 # How often to save or keep and how much to hold in memory change nothing in what is computed.

@@ -118,7 +118,8 @@ def _synthesis(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _identity(task: Task, tars: list[Path]) -> str:
     """Returns the hash of the synthetic images that a task draws from, or `none`."""
     if task.streams:
-        return hash_options(sorted({stream.sha256 for stream in task.streams}))
+        found = sorted({stream.sha256 for stream in task.streams})
+        return found[0] if len(found) == 1 else hash_options(found)
     return hash_shards(tars) if tars else "none"
 
 

@@ -30,7 +30,7 @@ class Tars:
         A file that changes without changing its size is not noticed where nothing is recorded.
         """
         found = [
-            str(record["sha256"]) if record else f"{url} {_size(url)}"
+            str(record.get("sha256")) if record else f"{url} {_size(url)}"
             for url, record in zip(self.urls, self.records, strict=True)
         ]
         return hash_options(sorted(found))
