@@ -36,10 +36,11 @@ demo-train: install ## Train the shipped model again (over an hour on 2 cores)
 test: install ## Run the tests
 	$(BIN)/python -m pytest
 
-check: install ## Lint, formatting and types
+check: install ## Lint, formatting, types, and which way the imports point
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: install ## Run the benchmarks (minutes); see benchmarks/
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

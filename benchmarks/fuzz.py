@@ -534,6 +534,9 @@ def main(inputs: int, only: str, first: int) -> None:
             finally:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             slowest = max(slowest, (time.process_time() - started, f"{name} {seed}"))
+            if (place + 1) % 1000 == 0:
+                stderr.write(f"{place + 1} inputs, {len(faults)} kinds of faults\n")
+                stderr.flush()
         sys.stderr = stderr
     for name in names:
         row = ", ".join(f"{counts[name, word]} {word}" for word in ("read", "refused", "fault"))

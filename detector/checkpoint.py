@@ -20,14 +20,16 @@ from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.files import (
-    TEMPORARY_PREFIX,
     new_folder,
     read_json,
     write_bytes,
     write_json,
 )
+from sia_gen.core.store.held import discard
+from sia_gen.core.text import say
 
 SCHEMA = 1
+KEPT_STATES = 2
 
 
 def nonfinite(tensors: dict[str, Tensor]) -> list[str]:
@@ -110,15 +112,23 @@ def load(folder: Path, device: torch.device, *, fast: bool = False) -> Trained:
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Publishes the state after `step` steps, then removes the one before: one is always whole."""
-    states = folder / runfolder.STATE
-    with new_folder(states / f"step-{step:08}") as temporary:
-        torch.save(tensors, temporary / "state.pt")
-        digest = sha256_file(temporary / "state.pt")
-        write_json(temporary / "state.json", {**facts, "step": step, "sha256": digest})
-    for other in states.iterdir():
-        if other.name != f"step-{step:08}":
-            shutil.rmtree(other)
+    """Publishes the state after `step` steps and keeps the one before: should the newest be damaged
+    later, training goes on from there. UserError on a full disk.
+    """
+    place = folder / runfolder.STATE / f"step-{step:08}"
+    try:
+        with new_folder(place) as temporary:
+            torch.save(tensors, temporary / "state.pt")
+            digest = sha256_file(temporary / "state.pt")
+            write_json(temporary / "state.json", {**facts, "step": step, "sha256": digest})
+    except (UserError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the training state {place} could not be written ({reason}): free space and give the"
+            " same command again; it goes on from the state before"
+        ) from error
+    for other in sorted(place.parent.iterdir(), reverse=True)[KEPT_STATES:]:
+        discard(other)
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -126,16 +136,31 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     states = folder / runfolder.STATE
     if not states.is_dir():
         return None
-    for path in sorted(states.iterdir(), reverse=True):
-        if path.name.startswith(TEMPORARY_PREFIX) or not (path / "state.json").is_file():
-            continue
-        facts = read_json(path / "state.json")
-        if sha256_file(path / "state.pt") != facts["sha256"]:
-            raise VerificationError(
-                f"{path} does not match its recorded SHA-256: remove it to train from the start"
-            )
-        return torch.load(path / "state.pt", map_location="cpu", weights_only=True), facts
+    damaged = ""
+    for path in sorted(states.glob("step-*"), reverse=True):
+        try:
+            return _read_state(path)
+        # What another program's file makes torch raise, is not to be told beforehand.
+        except Exception as error:
+            damaged = f"{path} cannot be used: {' '.join(str(error).split())[:200]}"
+            say(f"warning: {damaged}")
+    if damaged:
+        raise VerificationError(f"{damaged}; no state before it: remove it to train from the start")
     return None
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    facts = read_json(path / "state.json")
+    if not isinstance(facts, dict) or not {"sha256", "step"} <= set(facts):
+        raise UserError("its state.json is not of a training")
+    if not (path / "state.pt").is_file():
+        raise UserError("it has no state.pt")
+    if sha256_file(path / "state.pt") != facts["sha256"]:
+        raise UserError("it does not match its recorded SHA-256")
+    tensors = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    if not isinstance(tensors, dict) or "model" not in tensors:
+        raise UserError("its state.pt is not of a training")
+    return tensors, facts
 
 
 def reopen(folder: Path) -> None:

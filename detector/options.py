@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.data.mixture import canonical, complete_options, parse
+from detector.frame import FITS, parse_tiles
 from detector.scorefile import IMAGE_SCORES
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
@@ -20,7 +21,14 @@ from sia_gen.core.options import (
     settings,
 )
 
-__all__ = ["HARMLESS", "TrainOptions", "model_options", "resolve", "restored"]
+__all__ = [
+    "HARMLESS",
+    "TrainOptions",
+    "model_options",
+    "resolve",
+    "restored",
+    "without_unasked",
+]
 
 LOOK = 10  # steps between looks at the loss: each look waits for the device
 BUDGETS = {"steps", "epochs", "budget_minutes"}
@@ -42,6 +50,13 @@ class TrainOptions:
         metavar="SOURCE",
     )
     resolution: int = option(256, "Side of the images in pixels.", low=16)
+    tiles: str = option(
+        "",
+        "Look at squares of so many pixels of the image as it is, overlapping by a quarter.",
+        metavar="SIDE[:OVERLAP]",
+        shown="whole images",
+    )
+    fit: str = option("stretch", "How whole images become square.", choices=FITS)
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )
@@ -81,8 +96,12 @@ class TrainOptions:
     )
     seed: int = option(0, "Everything random follows from it.", low=0)
     precision: str = option("auto", "Precision of the networks.", choices=PRECISIONS)
-    holdout: float = option(
-        0.0, "Share of normal images kept out for the threshold.", low=0, below=0.9
+    holdout: float | None = option(
+        None,
+        "Share of normal images kept out of training, for a threshold that keeps its promise.",
+        low=0,
+        below=0.9,
+        shown="a tenth of 20 images or more",
     )
     foreground: bool = option(True, "Put anomalies on the foreground alone.", command_line=False)
     protocol: str = option(
@@ -121,6 +140,16 @@ class TrainOptions:
             )
         if self.patience and self.protocol == "last":
             raise UserError("patience has nothing to look at with protocol last: use held-out")
+        side, _ = parse_tiles(self.tiles)
+        if side and side != self.resolution:
+            raise UserError(
+                f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"
+                " network sees squares of their side, so leave out the resolution"
+            )
+        if side and self.fit != "stretch":
+            raise UserError(f"fit {self.fit} and tiles exclude each other: tiles keep the scale")
+        if side and self.protocol == "best-on-test":
+            raise UserError("protocol best-on-test is not offered with tiles: use held-out")
         if self.batch_size % 2:
             raise UserError(
                 f"batch_size {self.batch_size}: half of it is normal, so give an even number"
@@ -186,6 +215,11 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
                 near = near_names(str(name), [*train_types, *model_types])
                 raise UserError(f"{where}: option {name!r} is unknown.{near}")
     own["source"] = canonical(own.get("source", TrainOptions.source))
+    side, overlap = parse_tiles(own.get("tiles", ""))
+    if side:
+        own["tiles"] = f"{side}:{overlap}"
+        if "resolution" not in given:  # a recipe's resolution is for whole images
+            own["resolution"] = side
     # A recipe may speak of methods that another --source leaves out; the command line may not.
     used = parse(own["source"])
     asked = {str(name).partition(".")[0] for name in given if "." in str(name)}
@@ -193,6 +227,15 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     own["methods"] = complete_options(own["source"], methods)
     complete = model(**inner)
     return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
+
+
+def without_unasked(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns recorded options without those that came later and are not made use of.
+
+    So runs of before and after have the same options where they mean the same.
+    """
+    usual = {"fit": "stretch", "tiles": ""}
+    return {k: v for k, v in options.items() if not (k in usual and usual[k] == v)}
 
 
 def model_options(cls: type[Any], values: dict[str, Any]) -> Any:

@@ -14,10 +14,15 @@ what they say about it among the protocol's keys is told apart when they are rea
 An item is {"path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max"}, with
 "score_own" where a detector decides by another rule. An anomalous image without mask counts for
 image metrics and is left out of pixel metrics.
+
+Where images differ in size, and their maps with them, both arrays are flat: one map after the
+other, row by row, and every item has its "size", [H, W].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.statistics.ragged import Ragged, Size, Stack
 from sia_gen.core.store.archives import read_npy
 from sia_gen.core.store.files import new_folder, read_json, write_json
 
@@ -38,7 +44,6 @@ _RUN_KEYS_OF_SCHEMA_1 = frozenset({
     "synthetic_images", "normal_images", "test_images", "seconds", "created", "device", "threads",
     "foreground", "host",
 })  # fmt: skip
-IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,39 +51,102 @@ class Scores:
     """Score maps of one category; maps_NHW float32, masks_NHW uint8; the rest: see above."""
 
     category: str
-    maps_NHW: npt.NDArray[np.float32]
-    masks_NHW: npt.NDArray[np.uint8]
+    maps_NHW: Any  # Stack: an array, or maps of unlike sizes
+    masks_NHW: Any
     items: list[dict[str, Any]]
     protocol: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
+
+
+IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
+STRIP = 1 << 22  # pixels of a map that are averaged together; larger ones go in strips
 
 
 def image_scores(map_HW: npt.NDArray[np.float32]) -> dict[str, float]:
     """Returns an image's scores by name: the map's maximum, that of its 16 x 16 window means, and
     the mean of its highest hundredth."""
     few = max(1, map_HW.size // 100)
-    highest = np.partition(map_HW, map_HW.size - few, axis=None)[-few:]
+    top = np.partition(map_HW, map_HW.size - few, axis=None)[-few:]
     window = min(16, *map_HW.shape)
+    if map_HW.size <= STRIP:
+        highest = _highest(map_HW, window)
+    else:
+        rows = max(window, STRIP // map_HW.shape[1])
+        tops = range(0, len(map_HW) - window + 1, rows)
+        highest = max(_highest(map_HW[first : first + rows + window - 1], window) for first in tops)
+    return {
+        "score_max": float(map_HW.max()),
+        "score_avgpool16_max": highest,
+        "score_top1_mean": float(top.mean(dtype=np.float64)),
+    }
+
+
+def _highest(map_HW: npt.NDArray[np.float32], window: int) -> float:
+    """Returns the highest mean of the windows that lie wholly inside."""
     means = ndimage.uniform_filter(map_HW.astype(np.float64), window, mode="constant")
     # Only windows wholly inside count; uniform_filter centres window i at i + window // 2.
     first = window // 2
     height, width = map_HW.shape
     inner = means[first : first + height - window + 1, first : first + width - window + 1]
-    return {
-        "score_max": float(map_HW.max()),
-        "score_avgpool16_max": float(inner.max()),
-        "score_top1_mean": float(highest.mean(dtype=np.float64)),
-    }
+    return float(inner.max())
 
 
 def write(folder: Path, scores: Scores) -> None:
     """Publishes a score folder in one step; refuses maps that are not finite or do not match."""
     check(scores, str(folder))
+    sizes = [map_HW.shape for map_HW in scores.maps_NHW]
+    with writer(folder, scores.category, sizes) as add:
+        for item, map_HW, mask_HW in zip(
+            scores.items, scores.maps_NHW, scores.masks_NHW, strict=True
+        ):
+            add(item, map_HW, mask_HW)
+        add.protocol, add.run = scores.protocol, scores.run
+
+
+class Adder:
+    """Takes one image's item, map and mask after the other; `protocol` and `run` are
+    set at any time."""
+
+    def __init__(self, maps: Stack, masks: Stack) -> None:
+        self.maps, self.masks = maps, masks
+        self.items: list[dict[str, Any]] = []
+        self.protocol: dict[str, Any] = {}
+        self.run: dict[str, Any] = {}
+
+    def __call__(
+        self, item: dict[str, Any], map_HW: npt.NDArray[Any], mask_HW: npt.NDArray[Any]
+    ) -> None:
+        """Writes an image's map and mask; UserError for a map that is not finite."""
+        place = len(self.items)
+        if not np.isfinite(map_HW).all():
+            raise UserError(f"the map of {item['path']} holds NaN or infinite scores")
+        self.maps[place][...] = map_HW
+        self.masks[place][...] = mask_HW
+        ragged = isinstance(self.maps, Ragged)
+        self.items.append({**item, **({"size": list(map_HW.shape)} if ragged else {})})
+
+
+@contextmanager
+def writer(folder: Path, category: str, sizes: Sequence[Size]) -> Iterator[Adder]:
+    """Yields what takes maps of these sizes one by one; publishes the folder when all are there.
+
+    No more than one map need be in memory.
+    """
+    uniform = len(set(sizes)) == 1
+    shape = (len(sizes), *sizes[0]) if uniform else (sum(h * w for h, w in sizes),)
     with new_folder(folder) as temporary:
-        np.save(temporary / "maps.npy", scores.maps_NHW.astype(np.float32))
-        np.save(temporary / "masks.npy", scores.masks_NHW.astype(np.uint8))
-        document = {"schema": SCHEMA, "category": scores.category}
-        document |= {"protocol": scores.protocol, "run": scores.run, "items": scores.items}
+        opened: list[Stack] = []
+        for name, kind in (("maps.npy", np.float32), ("masks.npy", np.uint8)):
+            array = np.lib.format.open_memmap(temporary / name, "w+", dtype=kind, shape=shape)
+            opened.append(array if uniform else Ragged(array, sizes))
+        adder = Adder(*opened)
+        yield adder
+        if len(adder.items) != len(sizes):
+            raise UserError(f"{folder}: {len(adder.items)} maps were given of {len(sizes)}")
+        del opened, array
+        document = {"schema": SCHEMA, "category": category}
+        document |= {"protocol": adder.protocol, "run": adder.run, "items": adder.items}
+        adder.maps = adder.masks = np.empty(0)  # closes the files
         write_json(temporary / "scores.json", document)
 
 
@@ -90,15 +158,20 @@ def read(folder: Path) -> Scores:
     for name in ("maps.npy", "masks.npy"):
         arrays[name] = read_npy(folder / name, mapped=True)
     try:
+        items = list(document["items"])
+        stacks: dict[str, Stack] = dict(arrays)
+        if items and all(isinstance(i, dict) and "size" in i for i in items):
+            sizes = [(int(i["size"][0]), int(i["size"][1])) for i in items]
+            stacks = {name: Ragged(array, sizes) for name, array in arrays.items()}
         scores = Scores(
             category=str(document["category"]),
-            maps_NHW=arrays["maps.npy"],
-            masks_NHW=arrays["masks.npy"],
-            items=list(document["items"]),
+            maps_NHW=stacks["maps.npy"],
+            masks_NHW=stacks["masks.npy"],
+            items=items,
             protocol=protocol,
             run=run,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, UserError) as error:
         raise UserError(f"{folder}/scores.json lacks a part, or misstates it: {error!r}") from error
     check(scores, str(folder))
     return scores

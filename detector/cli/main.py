@@ -20,6 +20,10 @@ COMMANDS = {
         target="detector.cli.predict:predict",
         help="Write heat maps and decisions for images without labels.",
     ),
+    "serve": LazyCommand(
+        target="detector.cli.serve:serve",
+        help="Answer over HTTP: POST an image, get score, decision and boxes as JSON.",
+    ),
     "explain": LazyCommand(
         target="detector.cli.explain:explain",
         help="Draw which channels feature selection kept, and how well they show an anomaly.",

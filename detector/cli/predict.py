@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from detector.cli.options import device_option
-from sia_gen.core.commands import json_option, print_json, tell
+from detector.inference.options import PredictOptions
+from sia_gen.core.commands import click_options, json_option, print_json, tell
 
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
   detector predict photos/ --model runs/detector/textures/brick --out runs/seen
+  detector predict photos/ --model runs/detector/parts/bolt --out runs/seen \\
+      --no-overlays --masks --boxes --maps png16 --least-area 20
+  detector predict incoming/ --model runs/detector/parts/bolt --out runs/seen --watch 2
+
+\b
+The same command again does what is missing. docs/predict.md describes the files.
 """,
 )
 @click.argument("images", type=click.Path(path_type=Path))
@@ -21,45 +29,30 @@ Example:
     "--model", required=True, type=click.Path(path_type=Path), help="RUN/<dataset>/<category>."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-@click.option(
-    "--image-score",
-    type=click.Choice(["max", "avgpool16_max", "top1_mean"]),
-    help="An image's score: the map's maximum, that of its 16 x 16 window means, or the mean of"
-    " its highest hundredth.  [default: the recipe's]",
-)
-@click.option(
-    "--false-alarms",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Share of normal images that may be called anomalous.",
-)
-@click.option("--steps", is_flag=True, help="Draw the model's own steps too, where it shows any.")
+@click_options(PredictOptions)
 @device_option
 @json_option
-def predict(
-    images: Path,
-    model: Path,
-    out: Path,
-    image_score: str | None,
-    false_alarms: float,
-    steps: bool,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Write heat maps and decisions for an image, or a folder of images, without labels."""
-    from detector.inference.predict import TABLE, PredictOptions
+def predict(images: Path, model: Path, out: Path, device: str, as_json: bool, **given: Any) -> None:
+    """Write a table, heat maps, masks and boxes for images without labels."""
+    from detector.inference.predict import TABLE, watch
     from detector.inference.predict import predict as run_prediction
+    from sia_gen.core.signals import StopFlag
 
-    options = PredictOptions(
-        image_score=image_score or "", false_alarms=false_alarms, device=device, steps=steps
-    )
-    summary = run_prediction(images, model, out, options)
+    options = PredictOptions(device=device, **given)
+    if options.watch:
+        stop = StopFlag()
+        stop.install()
+        try:
+            summary = watch(images, model, out, options, stop=stop.is_set)
+        finally:
+            stop.restore()
+    else:
+        summary = run_prediction(images, model, out, options)
     if as_json:
         print_json(summary)
         return
     tell(
         f"{summary['images']} images, {summary['anomalous']} anomalous; threshold"
-        f" {summary['threshold']:.4f} from {summary['threshold_from']}; table {out / TABLE},"
-        f" pictures {out / 'overlays'}"
+        f" {summary['threshold']:.4g} from {summary['threshold_from']}; table {out / TABLE}"
+        + (f", pictures {out / 'overlays'}" if options.overlays else "")
     )

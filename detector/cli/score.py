@@ -30,6 +30,7 @@ Examples:
     help="Of the networks; a faster one is named in the protocol.",
 )
 @click.option("--step", type=int, help="A step that training kept (`train --keep-every`).")
+@click.option("--full-size", is_flag=True, help="Maps at each image's own size, for any detector.")
 @click.option("--force", is_flag=True, help="Score again what is scored already.")
 @click.option("--dry-run", is_flag=True, help="Say which categories would be scored, and stop.")
 @json_option
@@ -41,6 +42,7 @@ def score(
     device: str,
     precision: str,
     step: int | None,
+    full_size: bool,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -76,7 +78,9 @@ def score(
     kept = [None if step is None else kept_folder(source, step) for source in sources]
     summary = []
     for one, of_step in zip(chosen, kept, strict=True):
-        fresh = run_scoring(run, one, device, force=force, precision=precision, step=step)
+        fresh = run_scoring(
+            run, one, device, force=force, precision=precision, step=step, full_size=full_size
+        )
         folder = (of_step or folder_of(run, one)) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"
         tell(f"{one.key}: {state}")

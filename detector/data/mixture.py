@@ -22,6 +22,7 @@ def parse(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, colon, weight = part.strip().partition(":")
+        name = name.replace("-", "_")  # as modules are called
         if name not in known or name == NONE:
             raise UserError(f"source {name!r} is unknown.{near_names(name, known)}")
         if name in weights:

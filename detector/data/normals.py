@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from detector.frame import Frame
 from sia_gen.core.context import ImagePool
 from sia_gen.core.pixels import foreground
-from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size
 from sia_gen.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from detector.options import TrainOptions
+
+Parts = Sequence[tuple[tuple[Path, ...], str]]
 
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
@@ -20,14 +27,19 @@ class NormalImages:
     """Normal images at one resolution. `parts` pairs each category's paths with its rule for where
     anomalies may lie; the images of the first category come first."""
 
-    def __init__(self, parts: Sequence[tuple[tuple[Path, ...], str]], resolution: int) -> None:
+    def __init__(self, parts: Parts, resolution: int, fit: str = "stretch") -> None:
         self.paths = tuple(path for paths, _ in parts for path in paths)
         self.resolution = resolution
         self._rules = tuple(rule for paths, rule in parts for _ in paths)
         self._part = tuple(i for i, (paths, _) in enumerate(parts) for _ in paths)
-        paths = self.paths
-        self._images = ImagePool(lambda i: read_image(paths[i], resolution), len(paths), MEMORY)
+        self.frame = Frame(resolution=resolution, fit=fit)
+        self._images = ImagePool(self._read, len(self.paths), MEMORY)
         self._foregrounds: dict[int, Mask] = {}
+
+    def _read(self, index: int) -> Array8:
+        if self.frame.fit == "stretch":
+            return read_image(self.paths[index], self.resolution)
+        return self.frame.fitted(read_image(self.paths[index]))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -48,13 +60,32 @@ class NormalImages:
         """Returns where an anomaly may be placed on image `index`, bool (R, R)."""
         mask = self._foregrounds.get(index)
         if mask is None:
-            mask = foreground.estimate(self.image(index), self._rules[index], self.paths[index])
+            mask = self._estimated(index)
             self._foregrounds[index] = mask
         return mask
+
+    def _estimated(self, index: int) -> Mask:
+        rule, path = self._rules[index], self.paths[index]
+        if self.frame.fit == "stretch":
+            return foreground.estimate(self.image(index), rule, path)
+        # A rule, or a mask of the user's, speaks of the whole image, not of what fills it up.
+        whole = read_image(path, self.resolution)
+        width, height = read_size(path)
+        return self.frame.fitted_mask(foreground.estimate(whole, rule, path), (height, width))
 
     def stack(self, indices: npt.NDArray[np.intp]) -> Array8:
         """Returns several images, uint8 (B, R, R, 3)."""
         return np.stack([self.image(int(i)) for i in indices])
+
+
+def normal_images(parts: Parts, options: TrainOptions) -> NormalImages:
+    """Returns what a training sees of its normal images: whole ones, or crops for tiles."""
+    frame = Frame.of(options)
+    if not frame.tiled:
+        return NormalImages(parts, frame.resolution, frame.fit)
+    from detector.data.crops import NormalCrops
+
+    return NormalCrops(parts, frame.resolution, options.seed)
 
 
 def is_held_out(path: Path, category: str, share: float) -> bool:

@@ -25,6 +25,7 @@ from sia_gen.core.plugins import load
 from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.shards import read_record
+from sia_gen.core.store.walk import walk
 
 STREAM_WORKERS = 2  # processes that read and decode a category's stream, for each rank
 
@@ -60,7 +61,8 @@ def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
     """
     if options.protocol != "held-out":
         return lambda _: True
-    return lambda key: (derive_seed("synthetic", key) / 2**63 < options.holdout) == held
+    share = options.holdout or 0.0  # a held-out protocol names one
+    return lambda key: (derive_seed("synthetic", key) / 2**63 < share) == held
 
 
 def sources(
@@ -132,7 +134,7 @@ def training_sources(
 
 def needs_shards(text: str) -> bool:
     """Returns whether a source takes synthetic images from shards."""
-    return "sdas" in parse(text)
+    return any(getattr(load(methods, name), "SHARDS", False) for name in parse(text))
 
 
 def identity(options: TrainOptions) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _hash_listing(folder: Path) -> str:
     """Returns the hash of the names and sizes of the images below a folder."""
     if not folder.is_dir():
         raise UserError(f"textures {folder} is no folder: give the folder of DTD's images")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_image_name(p))
+    files = walk(folder, is_image_name)
     return hash_options([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in files])
 
 

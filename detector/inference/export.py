@@ -1,11 +1,16 @@
 """A checkpoint as one file for other runtimes, published only after it gave the same maps there.
 
 `onnx` runs in onnxruntime, `torch` (torch.export) in PyTorch without this package. Both take RGB
-float32 images (B, 3, R, R) in [0, 1] with any B and return maps float32 (B, R, R).
+float32 images (B, 3, R, R) in [0, 1] with any B and return maps float32 (B, R, R). What a foreign
+program needs beside that (how an image becomes R x R or tiles, the image score, the threshold) lies
+in the file as JSON: ONNX's metadata `detector`, torch.export's extra file `detector.json`. Where
+OpenVINO is installed, the ONNX file is run there too.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,6 +22,8 @@ import numpy.typing as npt
 import torch
 
 from detector import checkpoint
+from detector.frame import Frame
+from detector.inference.threshold import decide
 from detector.model import Detector
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.provenance import sha256_file, versions
@@ -26,7 +33,32 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-3  # of a score in [0, 1]
 SIZES = (1, 3)  # images in the batches that are compared
 OPSET = 18
+FALSE_ALARMS = 0.05  # of the threshold that travels in the file
 ONE_FILE = 1_900_000_000  # bytes of tensors; an ONNX file ends at 2 GB, more lies beside it
+
+
+def passport(facts: dict[str, Any], frame: Frame) -> dict[str, Any]:
+    """Returns what a foreign program must do around the network, as JSON."""
+    decision = decide(facts, None, FALSE_ALARMS)
+    side, tiled = frame.resolution, frame.tiled
+    pad = "longer side to `side`, bilinear with antialiasing; the rest mirrored, below and right"
+    whole = pad if frame.fit == "pad" else "to side x side, bilinear with antialiasing"
+    return {
+        "schema": 1,
+        "category": facts["category"],
+        "checkpoint_sha256": facts["sha256"],
+        "channels": "RGB",
+        "value_range": [0, 1],
+        "side": side,
+        "tiles": {"side": side, "overlap": frame.overlap} if tiled else None,
+        "resize": "none: tiles of side x side pixels, blended over their overlap"
+        if tiled
+        else whole,
+        "image_score": decision.image_score,
+        "threshold": decision.threshold,
+        "false_alarms": FALSE_ALARMS,
+        "false_alarms_promised": decision.promise,
+    }
 
 
 def probe(count: int, resolution: int) -> torch.Tensor:
@@ -42,9 +74,9 @@ def probe(count: int, resolution: int) -> torch.Tensor:
     return images
 
 
-def _onnx(model: Detector, resolution: int, path: Path) -> None:
+def _onnx(model: Detector, resolution: int, path: Path, told: str) -> None:
     try:
-        import onnx  # noqa: F401 - the exporter needs both
+        import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
@@ -64,15 +96,18 @@ def _onnx(model: Detector, resolution: int, path: Path) -> None:
         opset_version=OPSET,
         verbose=False,
     )
+    written = onnx.load(path, load_external_data=False)
+    onnx.helper.set_model_props(written, {"detector": told})
+    onnx.save(written, path)
 
 
-def _torch(model: Detector, resolution: int, path: Path) -> None:
+def _torch(model: Detector, resolution: int, path: Path, told: str) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(model, (probe(2, resolution),), dynamic_shapes=({0: batch},))
     with warnings.catch_warnings():
         # Folded norms share storage; torch says so where that could matter on other devices.
         warnings.filterwarnings("ignore", message="No complete tensor found")
-        torch.export.save(program, path)
+        torch.export.save(program, path, extra_files={"detector.json": told})
 
 
 def _run_onnx(path: Path, images: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -85,6 +120,16 @@ def _run_onnx(path: Path, images: torch.Tensor) -> npt.NDArray[np.float32]:
         ) from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps: npt.NDArray[np.float32] = session.run(["maps"], {"images": images.numpy()})[0]
+    return maps
+
+
+def _run_openvino(path: Path, images: torch.Tensor) -> npt.NDArray[np.float32]:
+    import openvino
+
+    core = openvino.Core()
+    # Its CPU plugin would round to bf16 where the hardware does; what is compared is the file.
+    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    maps: npt.NDArray[np.float32] = compiled(images.numpy())["maps"]
     return maps
 
 
@@ -113,8 +158,14 @@ def export(folder: Path, out: Path, kind: str) -> dict[str, Any]:
     make, run = {"onnx": (_onnx, _run_onnx), "torch": (_torch, _run_torch)}[kind]
     with torch.no_grad(), tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / out.name
-        make(trained.model, resolution, path)
+        told = passport(facts, Frame.of(trained.options))
+        make(trained.model, resolution, path, json.dumps(told))
         deviation = _compared(trained.model, lambda images: run(path, images), resolution)
+        also = {}
+        if kind == "onnx" and importlib.util.find_spec("openvino"):
+            also["openvino"] = _compared(
+                trained.model, lambda images: _run_openvino(path, images), resolution
+            )
         described = {
             "kind": "exported detector",
             "format": kind,
@@ -125,9 +176,11 @@ def export(folder: Path, out: Path, kind: str) -> dict[str, Any]:
             "checkpoint_sha256": facts["sha256"],
             "recipe": trained.options.recipe,
             "reference": facts["reference"],
+            "detector": told,
             "largest_deviation": deviation,
+            "largest_deviation_also": also,
             "compared_on": f"batches of {' and '.join(str(s) for s in SIZES)} images",
-            "code": versions("torch", *(("onnx", "onnxruntime") if kind == "onnx" else ())),
+            "code": versions("torch", *(("onnx", "onnxruntime") if kind == "onnx" else ()), *also),
         }
         for file in sorted(path.parent.iterdir(), reverse=True):  # the weights beside it come first
             write_bytes(out.parent / file.name, file.read_bytes())

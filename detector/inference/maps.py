@@ -1,17 +1,14 @@
-"""Anomaly maps of images, and the image scores of them."""
+"""Anomaly maps of images that fit the network."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from detector.model import Detector
-from detector.scorefile import IMAGE_SCORES, image_scores
 from sia_gen.compute.device import autocast
-from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8
 
 BATCH = 16
 
@@ -32,16 +29,3 @@ def anomaly_maps(
             # NHWC bytes seen as NCHW lie channels-last already: no copy is made for that.
             maps.append(model(part.permute(0, 3, 1, 2).float().div(255)).float())
     return torch.cat(maps).cpu().numpy()
-
-
-def score_images(
-    model: Detector, paths: tuple[Path, ...], resolution: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Returns the image scores of files in their order, by the names of `image_scores`."""
-    found: dict[str, list[float]] = {f"score_{name}": [] for name in IMAGE_SCORES}
-    for start in range(0, len(paths), BATCH):
-        images = np.stack([read_image(p, resolution) for p in paths[start : start + BATCH]])
-        for map_HW in anomaly_maps(model, images, device):
-            for name, value in image_scores(map_HW).items():
-                found[name].append(value)
-    return found

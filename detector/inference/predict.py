@@ -1,70 +1,41 @@
-"""Prediction on images without labels: a picture each, a table, and what could not be read."""
+"""Prediction on images without labels: a table as it goes, pictures, maps, masks and boxes.
+
+Files are read ahead and written behind; the same command again does what is missing.
+"""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
 from detector import checkpoint
-from detector.inference import overlay, steps
-from detector.inference.maps import anomaly_maps
-from detector.scorefile import image_scores
-from sia_gen.compute import device as devices
+from detector.inference import outputs
+from detector.inference.engine import Engine
+from detector.inference.files import Files
+from detector.inference.ledger import Ledger
+from detector.inference.options import PredictOptions
+from detector.inference.outputs import DOCUMENT, TABLE
+from detector.inference.pipeline import Read, read_ahead, workers
+from detector.inference.prediction import Prediction
+from detector.inference.threshold import decide, promised, threshold_of
 from sia_gen.core.errors import IncompleteError, UserError
-from sia_gen.core.pixels.images import encode_png, is_image_name, read_image, resize_image
-from sia_gen.core.store.files import write_bytes, write_json
-from sia_gen.core.text import CsvWriter, say
+from sia_gen.core.pixels.images import EXTENSIONS, is_image_name
+from sia_gen.core.store.files import write_json
+from sia_gen.core.store.walk import walk
+from sia_gen.core.text import say, shown
 
-TABLE = "predictions.csv"
-DOCUMENT = "predictions.json"
+__all__ = ["TABLE", "PredictOptions", "find_images", "predict", "promised", "threshold_of"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """How to decide: which image score, and how many false alarms among normal images to accept."""
-
-    image_score: str = ""  # the checkpoint's own
-    false_alarms: float = 0.05
-    device: str = "auto"
-    steps: bool = False
-
-
-def threshold_of(reference: list[float], false_alarms: float) -> float:
-    """Returns the score that at most this share of the reference images exceeds.
-
-    It is the ceil((n + 1)(1 - share))-th smallest score (split conformal), or the largest where n
-    is too small for that: see `promised`.
-    """
-    ordered = sorted(reference)
-    rank = int(np.ceil((len(ordered) + 1) * (1 - false_alarms)))
-    return ordered[min(rank, len(ordered)) - 1]
-
-
-def promised(images: int, held_out: bool, false_alarms: float) -> float | None:
-    """Returns the false-alarm rate on new normal images that the threshold keeps on average.
-
-    The largest of n held-out scores is exceeded by a new one with probability 1 / (n + 1), so few
-    images cannot promise a low rate. Scores of images that were trained on promise nothing: None.
-    """
-    return max(false_alarms, 1 / (images + 1)) if held_out else None
-
-
-def _threshold_from(images: int, held_out: bool, false_alarms: float) -> str:
-    rate = promised(images, held_out, false_alarms)
-    if rate is None:
-        return (
-            f"{images} training (seen) images at false alarm rate {false_alarms:g}: no promise for"
-            " new ones, train with --holdout for that"
-        )
-    text = f"{images} held-out normal images at false alarm rate {false_alarms:g}"
-    if rate > false_alarms:
-        least = int(np.ceil(1 / false_alarms)) - 1
-        text += f": too few, they promise {rate:.3g} only ({least} are needed)"
-    return text
+BOXES = "boxes.json"
+BEHIND = 1  # batches whose files are written while the next ones are computed
 
 
 def find_images(source: Path) -> list[Path]:
@@ -73,76 +44,167 @@ def find_images(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give an image or a folder of images")
-    found = sorted(p for p in source.rglob("*") if p.is_file() and is_image_name(p))
+    found = walk(source, is_image_name, left_out=outputs.is_output)
     if not found:
-        raise UserError(f"{source} holds no image")
+        others = walk(source, lambda path: not path.name.startswith("."), outputs.is_output)
+        there = f" ({len(others)} other files, such as {shown(others[0].name)})" if others else ""
+        kinds = ", ".join(sorted(EXTENSIONS))
+        raise UserError(
+            f"{source} holds no image{there}: images are {kinds}, at any depth, outside of hidden"
+            " folders"
+        )
     return found
 
 
+class Run:
+    """One folder of predictions in the making."""
+
+    def __init__(self, source: Path, model: Path, out: Path, options: PredictOptions) -> None:
+        facts = checkpoint.read_facts(model)
+        self.facts, self.options, self.out, self.source = facts, options, out, source
+        self.decision = decide(facts, options.image_score, options.false_alarms, options.least_area)
+        if out.exists() and not out.is_dir():
+            raise UserError(f"output {out} is a file: give a folder")
+        self.engine = Engine.load(model, options.device, options.precision)
+        self.base = source if source.is_dir() else source.parent
+        asked = {"checkpoint_sha256": facts["sha256"], **options.identity()}
+        self.files = Files(out, self.engine, self.decision, options)
+        self.ledger = Ledger(out, asked)
+        self.unread: dict[Path, str] = {}
+
+    def name(self, path: Path) -> str:
+        """Returns what an image is called: its path below the source."""
+        return str(path.relative_to(self.base))
+
+    def _known(self, path: Path, sha256: str) -> dict[str, Any] | None:
+        return self.ledger.kept(shown(self.name(path)), sha256)
+
+    def look(self, paths: list[Path]) -> None:
+        """Predicts the images of these paths; those that are known by their content are taken."""
+        began = time.monotonic()
+        bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None)
+        with ThreadPoolExecutor(max_workers=workers(), thread_name_prefix="write") as pool:
+            behind: deque[list[Future[dict[str, Any]]]] = deque()
+            try:
+                for batch in read_ahead(
+                    paths, self.engine, keep=self.files.shows_images, known=self._known
+                ):
+                    behind.append(self._submit(batch, pool))
+                    if len(behind) > BEHIND:
+                        self._finish(behind.popleft())
+                    bar.update(len(batch))
+            finally:  # what is computed is not lost, whatever ends the run
+                while behind:
+                    self._finish(behind.popleft())
+        bar.close()
+        if bar.disable:
+            seconds = max(time.monotonic() - began, 1e-9)
+            say(f"{len(paths)} images in {seconds:.1f} s, {len(paths) / seconds:.1f} a second")
+
+    def _submit(self, batch: list[Read], pool: ThreadPoolExecutor) -> list[Future[dict[str, Any]]]:
+        fresh = [read for read in batch if read.prepared is not None]
+        prepared = [read.prepared for read in fresh if read.prepared is not None]
+        answers = iter(self.engine.answers(prepared, [read.size for read in fresh]))
+        written: list[Future[dict[str, Any]]] = []
+        for read in batch:
+            self.unread.pop(read.path, None)
+            if read.error is not None:
+                self.unread[read.path] = shown(str(read.error))
+                say(f"skipped: {shown(str(read.error))}")
+            elif read.row is not None:
+                written.append(pool.submit(dict, read.row))
+            else:
+                prediction = Prediction(next(answers), self.decision)
+                written.append(pool.submit(self._written, read, prediction))
+        return written
+
+    def _written(self, read: Read, prediction: Prediction) -> dict[str, Any]:
+        name = self.name(read.path)
+        self.files.write(name, read, prediction)
+        return {"path": shown(name), "sha256": read.sha256, **prediction.as_dict()}
+
+    def _finish(self, written: list[Future[dict[str, Any]]]) -> None:
+        self.ledger.append([future.result() for future in written])
+
+    def summary(self) -> dict[str, Any]:
+        """Writes the summary, and the boxes where they are wanted, and returns the summary."""
+        rows = self.ledger.rows
+        summary = {
+            "model": str(self.facts["category"]),
+            "checkpoint_sha256": str(self.facts["sha256"]),
+            "image_score": self.decision.image_score,
+            "threshold": self.decision.threshold,
+            "threshold_from": self.decision.origin,
+            "false_alarms_promised": self.decision.promise,
+            "map_scale": self.files.map_scale,
+            "images": len(rows),
+            "anomalous": sum(row["decision"] == "anomalous" for row in rows),
+            "predictions": rows,
+            "unreadable": [
+                {"path": shown(self.name(k)), "error": v} for k, v in self.unread.items()
+            ],
+        }
+        if self.options.boxes:
+            write_json(self.out / BOXES, self.ledger.coco())
+        write_json(self.out / DOCUMENT, summary)
+        return summary
+
+
+State = tuple[int, int]
+
+
+def _states(source: Path) -> dict[Path, State]:
+    """Returns the size and time of every image of a folder."""
+    found: dict[Path, State] = {}
+    for path in walk(source, is_image_name, left_out=outputs.is_output):
+        with suppress(FileNotFoundError):  # taken away meanwhile
+            facts = path.stat()
+            found[path] = (facts.st_size, facts.st_mtime_ns)
+    return found
+
+
+def watch(
+    source: Path,
+    model: Path,
+    out: Path,
+    options: PredictOptions,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Predicts the images of a folder and those that come later, until `stop` says so.
+
+    A file is taken when it has not changed between two looks, and again when its content changes.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder: --watch looks into a folder")
+    run = Run(source, model, out, options)
+    before: dict[Path, State] = {}
+    taken: dict[Path, State] = {}
+    while not stop():
+        now = _states(source)
+        waiting = [p for p, s in now.items() if before.get(p) == s and taken.get(p) != s]
+        if waiting:
+            run.look(waiting)
+            taken |= {p: now[p] for p in waiting}
+            run.summary()
+        before = now
+        time.sleep(options.watch)
+    return run.summary()
+
+
 def predict(source: Path, model: Path, out: Path, options: PredictOptions) -> dict[str, Any]:
-    """Writes overlays, a CSV and a JSON for images without labels, and returns the summary.
+    """Writes a table and pictures of images without labels, and returns the summary.
 
     Images that cannot be read are named with their reason; the others are done. IncompleteError
     says so at the end.
     """
-    if not 0 < options.false_alarms < 1:
-        raise UserError(f"false alarm rate {options.false_alarms} is not between 0 and 1")
     paths = find_images(source)
-    facts = checkpoint.read_facts(model)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"output {out} is a file: give a folder")
-    device = devices.choose_device(options.device)
-    trained = checkpoint.load(model if model.is_dir() else model.parent, device, fast=True)
-    image_score = options.image_score or trained.options.image_score
-    column, reference = f"score_{image_score}", facts["reference"]
-    if column not in reference:
-        raise UserError(f"{model} was made by an older version: it has no {column}; train again")
-    threshold = threshold_of(reference[column], options.false_alarms)
-    base = source if source.is_dir() else source.parent
-    rows: list[dict[str, Any]] = []
-    unread: list[dict[str, str]] = []
-    for path in paths:
-        name = str(path.relative_to(base))
-        try:
-            original = read_image(path)
-        except UserError as error:
-            unread.append({"path": name, "error": str(error)})
-            say(f"skipped: {error}")
-            continue
-        image = resize_image(original, trained.options.resolution)
-        map_HW = anomaly_maps(trained.model, image[None], device)[0]
-        score = image_scores(map_HW)[column]
-        picture = overlay.panel(image, map_HW, threshold)
-        # The whole name, with its extension: a.png and a.jpg are two images.
-        write_bytes(out / "overlays" / f"{name}.png", encode_png(picture, level=6))
-        if options.steps:
-            picture = steps.panel(trained.model, image, device, threshold)
-            write_bytes(out / "steps" / f"{name}.png", encode_png(picture, level=6))
-        decision = "anomalous" if score > threshold else "normal"
-        rows.append({"path": name, "score": score, "threshold": threshold, "decision": decision})
-    table = io.StringIO()
-    heads = ["path", "score", "threshold", "decision"]
-    writer = CsvWriter(table, heads)
-    for row in rows:
-        writer.row(row[head] for head in heads)
-    write_bytes(out / TABLE, table.getvalue().encode())
-    held_out = reference["images"] == "held-out"
-    summary = {
-        "model": str(facts["category"]),
-        "checkpoint_sha256": str(facts["sha256"]),
-        "image_score": image_score,
-        "threshold": threshold,
-        "threshold_from": _threshold_from(len(reference[column]), held_out, options.false_alarms),
-        "false_alarms_promised": promised(len(reference[column]), held_out, options.false_alarms),
-        "images": len(rows),
-        "anomalous": sum(row["decision"] == "anomalous" for row in rows),
-        "predictions": rows,
-        "unreadable": unread,
-    }
-    write_json(out / DOCUMENT, summary)
-    if unread:
+    run = Run(source, model, out, options)
+    run.look(paths)
+    summary = run.summary()
+    if run.unread:
+        first = next(iter(run.unread.values()))
         raise IncompleteError(
-            f"{len(unread)} of {len(paths)} images could not be read, e.g."
-            f" {unread[0]['error']}; the others are in {out / TABLE}"
+            f"{len(run.unread)} of {len(paths)} images could not be read, e.g. {first}; the others"
+            f" are in {out / TABLE}"
         )
     return summary

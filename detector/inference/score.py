@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from detector import checkpoint, models, scorefile
 from detector.data.task import MULTI_CLASS
-from detector.options import HARMLESS, model_options
+from detector.frame import Frame
+from detector.options import HARMLESS, model_options, restored, without_unasked
 from detector.training import run_folder as runfolder
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import read_image
+from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.store.files import read_json
 
 FOLDER = "scores"
-PASS = 16  # images scored at a time
 
 
 def _hash_test(category: Category) -> str:
@@ -40,10 +39,9 @@ def _own_words(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _image_scores(map_HW: npt.NDArray[np.float32], own: str) -> dict[str, float]:
+def _own_score(scores: dict[str, float], own: str) -> dict[str, float]:
     """Returns an image's scores; `score_own` where the recipe decides by another than the max."""
-    found = scorefile.image_scores(map_HW)
-    return found | ({"score_own": found[f"score_{own}"]} if own != "max" else {})
+    return scores | ({"score_own": scores[f"score_{own}"]} if own != "max" else {})
 
 
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["step"] < facts.get("total", facts["step"]) and rule == "last":
         rule = f"step {facts['step']} of {facts['total']}"  # kept on the way
     unlike = {"options", "methods", "seed", *HARMLESS}
-    asked = {k: v for k, v in options.items() if k not in unlike}
+    asked = {k: v for k, v in without_unasked(options).items() if k not in unlike}
     # The hash names them as it always did: an earlier record and a new one stay one row.
     asked |= {"batch": asked.pop("batch_size"), "lr": asked.pop("learning_rate")}
     asked["weights_sha256"] = facts["inputs"]["weights_sha256"]
@@ -71,6 +69,7 @@ def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
         "image_scores": ["max", "avgpool16_max", *(["own"] if own != "max" else [])],
         **({"image_score": own} if own != "max" else {}),
         "resolution": int(options["resolution"]),
+        **{k: v for k, v in without_unasked(options).items() if k in {"fit", "tiles"}},
         "backbone": str(facts["backbone"]),
         "backbone_sha256": str(facts["backbone_sha256"]),
         "source": source,
@@ -113,7 +112,9 @@ def kept_folder(folder: Path, step: int) -> Path:
     return found
 
 
-def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision: str) -> bool:
+def is_scored(
+    folder: Path, category: Category, facts: dict[str, Any], precision: str, full_size: bool
+) -> bool:
     """Returns whether the folder holds the scores of this very checkpoint and test set."""
     path = folder / FOLDER / "scores.json"
     if not path.is_file():
@@ -122,6 +123,7 @@ def is_scored(folder: Path, category: Category, facts: dict[str, Any], precision
     return (
         run.get("checkpoint_sha256") == facts["sha256"]
         and protocol.get("scoring_precision") == precision
+        and protocol.get("map_size", "network") == map_size(facts, full_size)
         and run.get("test_sha256") == _hash_test(category)
         and protocol.get("code_version") == versions()["sia-gen"]
     )
@@ -135,10 +137,13 @@ def score(
     force: bool = False,
     precision: str = "fp32",
     step: int | None = None,
+    full_size: bool = False,
 ) -> bool:
     """Scores one category's test images; False where that was done before and is left alone.
 
     `step` takes a checkpoint that training kept on its way; its scores lie in its own folder.
+    With `full_size` the maps have each image's own size, as those of tiles and padded images
+    always have.
     """
     folder = runfolder.folder_of(run, category)
     source = model_folder(run, category)
@@ -151,62 +156,67 @@ def score(
         raise UserError(f"{folder} was trained on {facts['category']}, not on {category.key}")
     if not category.test:
         raise UserError(f"{category.root} has no test images: expected {category.root}/test/...")
-    if not force and is_scored(folder, category, facts, precision):
+    if not force and is_scored(folder, category, facts, precision, full_size):
         return False
     import torch
 
-    from detector.inference.maps import anomaly_maps
-    from sia_gen.compute import device as devices
+    from detector.inference.engine import Engine
+    from detector.inference.pipeline import read_ahead
 
-    device = devices.choose_device(device_name)
-    devices.choose_precision(precision, device)
-    trained = checkpoint.load(source, device, fast=True)
-    resolution = trained.options.resolution
-    maps, seconds = [], 0.0
-    for start in range(0, len(category.test), PASS):
-        part = category.test[start : start + PASS]
-        images = np.stack([read_image(e.path, resolution) for e in part])
-        began = time.perf_counter()
-        maps.append(anomaly_maps(trained.model, images, device, precision))
-        seconds += time.perf_counter() - began
-    maps_NHW = np.concatenate(maps)
-    empty = np.zeros((resolution, resolution), dtype=np.bool_)
-    drawn = [e.read_mask(resolution) for e in category.test]
-    masks = [empty if mask is None else mask for mask in drawn]
-    items = [
-        {
-            "path": str(example.path),
-            "defect": example.defect,
-            "anomalous": example.anomalous,
-            "has_mask": example.mask is not None,
-            **_image_scores(map_HW, trained.options.image_score),
+    engine = Engine.load(source, device_name, precision)
+    own_size = map_size(facts, full_size) == "own"
+    side = engine.frame.resolution
+    sizes = [read_size(e.path)[::-1] if own_size else (side, side) for e in category.test]
+    own = str(restored(facts["options"]).image_score)
+    seconds = 0.0
+    with scorefile.writer(folder / FOLDER, category.key, sizes) as add:
+        examples = iter(category.test)
+        for batch in read_ahead((e.path for e in category.test), engine):
+            for read in batch:
+                if read.error is not None:
+                    raise read.error
+            began = time.perf_counter()
+            answers = engine.answers(
+                [r.prepared for r in batch if r.prepared is not None], [r.size for r in batch]
+            )
+            seconds += time.perf_counter() - began
+            for answer, example in zip(answers, examples, strict=False):
+                map_HW = answer.map() if own_size else answer.small
+                drawn = example.read_mask(None if own_size else side)
+                add(
+                    {
+                        "path": str(example.path),
+                        "defect": example.defect,
+                        "anomalous": example.anomalous,
+                        "has_mask": example.mask is not None,
+                        **_own_score(answer.scores, own),
+                    },
+                    map_HW,
+                    np.zeros(map_HW.shape, dtype=np.uint8) if drawn is None else drawn,
+                )
+        add.protocol = protocol_of(facts) | {"scoring_precision": precision}
+        if own_size:
+            add.protocol["map_size"] = "own"
+        add.run = {
+            "seed": int(facts["options"]["seed"]),
+            "checkpoint_sha256": str(facts["sha256"]),
+            "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
+            "train_images": int(facts["inputs"]["train_images"]),
+            "device": str(facts["device"]),
+            "test_sha256": _hash_test(category),
+            "steps": int(facts["step"]),
+            "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
+            "train_seconds": round(float(facts["seconds"]), 1),
+            **{f"train_{k}": round(facts[k], 1) for k in ("cpu_seconds",) if k in facts},
+            **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
+            "images_per_second": round(len(category.test) / max(seconds, 1e-9), 2),
+            "scoring_device": engine.device.type,
+            "threads": torch.get_num_threads(),
         }
-        for example, map_HW in zip(category.test, maps_NHW, strict=True)
-    ]
-    protocol = protocol_of(facts) | {"scoring_precision": precision}
-    run_facts = {
-        "seed": int(facts["options"]["seed"]),
-        "checkpoint_sha256": str(facts["sha256"]),
-        "source_run_sha256": str(facts["inputs"]["shards_sha256"]),
-        "train_images": int(facts["inputs"]["train_images"]),
-        "device": str(facts["device"]),
-        "test_sha256": _hash_test(category),
-        "steps": int(facts["step"]),
-        "checkpoint_step": int(facts.get("chosen", {}).get("step", facts["step"])),
-        "train_seconds": round(float(facts["seconds"]), 1),
-        **{f"train_{k}": round(facts[k], 1) for k in ("cpu_seconds",) if k in facts},
-        **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
-        "images_per_second": round(len(items) / max(seconds, 1e-9), 2),
-        "scoring_device": device.type,
-        "threads": torch.get_num_threads(),
-    }
-    scores = scorefile.Scores(
-        category=category.key,
-        maps_NHW=maps_NHW,
-        masks_NHW=np.stack(masks).astype(np.uint8),
-        items=items,
-        protocol=protocol,
-        run=run_facts,
-    )
-    scorefile.write(folder / FOLDER, scores)
     return True
+
+
+def map_size(facts: dict[str, Any], full_size: bool) -> str:
+    """Returns whether a checkpoint's score maps have the network's size or each image's own."""
+    frame = Frame.of(restored(facts["options"]))
+    return "own" if full_size or frame.own_size else "network"

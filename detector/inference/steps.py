@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from detector.inference import overlay
 from detector.model import Detector
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 
-CAPTION = 14  # pixels over each part
 GAP = 4
 
 
@@ -37,13 +35,7 @@ def panel(model: Detector, image_RR3: Array8, device: torch.device, threshold: f
             shown = overlay.colourise(scaled.astype(np.float32))
         else:
             shown = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-        parts.append(_captioned(shown, name))
+        parts.append(overlay.captioned(shown, name))
     gap = np.full((parts[0].shape[0], GAP, 3), 255, dtype=np.uint8)
     spaced = [piece for part in parts for piece in (part, gap)]
     return np.concatenate(spaced[:-1], axis=1)
-
-
-def _captioned(image_HW3: Array8, name: str) -> Array8:
-    strip = Image.new("RGB", (image_HW3.shape[1], CAPTION), "white")
-    ImageDraw.Draw(strip).text((2, 1), name, fill="black")
-    return np.concatenate([np.asarray(strip), image_HW3], axis=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.checkpoint import read_facts
+from detector.training import advice
 from detector.training import run_folder as runfolder
 from detector.training.tasks import Plan
 from detector.training.train import accelerator_for, train
@@ -27,6 +28,9 @@ def run(plan: Plan, out: Path, tell: Callable[[str], None]) -> list[dict[str, An
             tell(f"{job.task.key}: trained before, nothing to do")
         else:
             accelerator = accelerator or accelerator_for(plan.device, plan.options.precision)
+            if accelerator.is_main_process:
+                for line in advice.before(plan.options, job.task):
+                    tell(line)
             stop.install()
             try:
                 facts = train(plan.options, job.task, out, accelerator, stop=stop)
@@ -37,6 +41,7 @@ def run(plan: Plan, out: Path, tell: Callable[[str], None]) -> list[dict[str, An
                     f"{job.task.key}: {facts['step']} steps in {facts['seconds']:.0f} s,"
                     f" {facts['pairs_per_second']:.1f} pairs/s"
                 )
+                tell(f"{job.task.key}: {advice.after(facts)}")
         summary.append(
             {
                 "category": job.task.key,

@@ -11,7 +11,6 @@ RUN/<dataset>/<category>/scores/                  the score file of the test ima
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,15 @@ from typing import Any
 from detector.data.normals import is_held_out
 from detector.data.source import identity
 from detector.data.task import Task
-from detector.options import HARMLESS, TrainOptions
+from detector.options import HARMLESS, TrainOptions, without_unasked
 from sia_gen.core.data.dataset import Category
-from sia_gen.core.errors import LockedError, UserError
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
 from sia_gen.core.pip_weights import PIP, lite_weights
 from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_json
+from sia_gen.core.store.held import discard, held
 from sia_gen.core.store.shards import read_record
 
 OPTIONS = "options.json"
@@ -45,9 +46,20 @@ def folder_of(run: Path, of: Category | Task) -> Path:
     return run / of.dataset / of.name
 
 
-def split_training(category: Category, holdout: float) -> Split:
-    """Returns the normal images to train on and the held-out ones, split by the hash of names."""
-    held = tuple(p for p in category.train if is_held_out(p, category.key, holdout))
+HELD_OUT, ENOUGH = 0.1, 20  # share that is held out unless told otherwise, of so many images
+
+
+def split_training(category: Category, holdout: float | None) -> Split:
+    """Returns the normal images to train on and the held-out ones, split by the hash of names.
+
+    None holds out a tenth, at least one, where there are 20 images or more, else none.
+    """
+    share = holdout
+    if share is None:
+        share = HELD_OUT if len(category.train) >= ENOUGH else 0.0
+    held = tuple(p for p in category.train if is_held_out(p, category.key, share))
+    if holdout is None and share and not held:
+        held = (min(category.train, key=lambda path: derive_seed(category.key, path.name)),)
     used = tuple(p for p in category.train if p not in set(held))
     if len(used) < 2:
         raise UserError(
@@ -63,7 +75,7 @@ def split_training(category: Category, holdout: float) -> Split:
     return used, held
 
 
-def split_task(task: Task, holdout: float) -> list[Split]:
+def split_task(task: Task, holdout: float | None) -> list[Split]:
     """Returns the split of each category of a task."""
     return [split_training(category, holdout) for category in task.categories]
 
@@ -185,6 +197,7 @@ def trained_on(run: Path) -> tuple[str, tuple[str, ...]]:
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
     recorded = current_names(TrainOptions, document.get("options", {}), OPTIONS)
+    recorded = without_unasked(recorded)
     options = {k: v for k, v in recorded.items() if k not in HARMLESS}
     inner = dict(options.pop("options", {}))
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
@@ -246,19 +259,9 @@ def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
 
     A finished training that is to grow becomes an unfinished one first.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(f"{folder} is in use by another training: wait for it") from error
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            if leftover.is_file():
-                leftover.unlink()
+    with held(folder):
+        for leftover in (folder / STATE).glob(f"{TEMPORARY_PREFIX}*"):
+            discard(leftover)
         if not (folder / OPTIONS).is_file() or grows(read_json(folder / OPTIONS), document):
             (folder / DOCUMENT).unlink(missing_ok=True)
             write_json(folder / OPTIONS, document)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detector.data.normals import NormalImages
+from detector.data.normals import normal_images
 from detector.data.source import NONE, sources
 from detector.data.task import Task
+from detector.frame import Frame
 from detector.inference.maps import anomaly_maps
 from detector.model import Detector
 from detector.options import TrainOptions
@@ -92,7 +93,7 @@ def looker(
     if options.protocol == "held-out":
         looked = _held_out(options, task, splits)
     else:
-        looked = [_test(task, part, options.resolution) for part in range(len(task.categories))]
+        looked = [_test(task, part, Frame.of(options)) for part in range(len(task.categories))]
     return lambda model: merit(model, looked, device)
 
 
@@ -100,7 +101,7 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     parts = []
     for category, (_, held) in zip(task.categories, splits, strict=True):
         parts.append((held[::2], category.foreground if options.foreground else "whole"))
-    normals = NormalImages(parts, options.resolution)
+    normals = normal_images(parts, options)
     made = sources(options, task, normals, held=True)
     found = []
     for part, method in enumerate(made):
@@ -123,11 +124,15 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     return found
 
 
-def _test(task: Task, part: int, resolution: int) -> Looked:
+def _test(task: Task, part: int, frame: Frame) -> Looked:
     category = task.categories[part]
     # An anomalous image without mask cannot be compared with pixels.
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
-    images = [read_image(e.path, resolution) for e in used]
-    drawn = [e.read_mask(resolution) for e in used]
-    masks = [np.zeros((resolution,) * 2, dtype=np.bool_) if m is None else m for m in drawn]
+    resolution, images, masks = frame.resolution, [], []
+    for example in used:
+        original = read_image(example.path)
+        mask = example.read_mask()
+        empty = np.zeros((resolution,) * 2, dtype=np.bool_)
+        images.append(frame.fitted(original))
+        masks.append(empty if mask is None else frame.fitted_mask(mask, original.shape[:2]))
     return Looked(images_NRR3=np.array(images), masks_NRR=np.array(masks, dtype=np.bool_))

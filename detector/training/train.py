@@ -19,10 +19,11 @@ from torch import Tensor
 
 from detector import checkpoint, models
 from detector.data.batches import Batches
-from detector.data.normals import NormalImages
+from detector.data.normals import NormalImages, normal_images
 from detector.data.source import training_sources
 from detector.data.task import Task
-from detector.inference.maps import score_images
+from detector.frame import Frame
+from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
 from detector.training import run_folder as runfolder
@@ -32,7 +33,7 @@ from detector.training.progress import counted
 from detector.training.selection import calibration, check, looker
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import read_image, read_size
+from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
 
@@ -144,13 +145,15 @@ def _finished(
     device: torch.device,
 ) -> dict[str, Any]:
     """Returns the facts of a checkpoint with these weights: what was asked, and what is normal."""
-    held = tuple(p for _, held in calibration(splits, options.protocol) for p in held)
-    seen = tuple(p for used, _ in splits for p in used)
-    kind, paths = ("held-out", held) if held else ("training", seen)
+    rules = [c.foreground if options.foreground else "whole" for c in task.categories]
+    kept = [held for _, held in calibration(splits, options.protocol)]
+    kind, chosen = ("held-out", kept) if any(kept) else ("training", [u for u, _ in splits])
+    paths = tuple(p for part in chosen for p in part)
+    normals = normal_images(list(zip(chosen, rules, strict=True)), options)
     model.eval()
-    model.calibrate(_Repeated(lambda: _read(paths, options.resolution, device, not held)))
+    model.calibrate(_Repeated(lambda: _read(normals, device, kind == "training")))
     judge = copy.deepcopy(model).inference_form()
-    scores = score_images(judge, paths, options.resolution, device)
+    scores = score_files(judge, paths, Frame.of(options), device)
     return facts | {
         "options": dataclasses.asdict(options),
         "category": task.key,
@@ -162,14 +165,13 @@ def _finished(
 
 
 def _read(
-    paths: tuple[Path, ...], resolution: int, device: torch.device, trained_on: bool
+    normals: NormalImages, device: torch.device, trained_on: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yields images in batches, with their indices where they were trained on."""
-    for start in range(0, len(paths), PASS):
-        part = paths[start : start + PASS]
-        images = to_tensor(np.stack([read_image(p, resolution) for p in part]), device)
-        index = torch.arange(start, start + len(part), device=device)
-        yield images, index if trained_on else None
+    for start in range(0, len(normals), PASS):
+        index = np.arange(start, min(start + PASS, len(normals)))
+        images = to_tensor(normals.stack(index), device)
+        yield images, torch.from_numpy(index).to(device) if trained_on else None
 
 
 def _check_sizes(paths: tuple[Path, ...], stride: int) -> None:
@@ -196,7 +198,7 @@ def _fit(
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = NormalImages(parts, options.resolution)
+    normals = normal_images(parts, options)
     step = 0 if state is None else int(state[1]["step"])
     made, preparing = training_sources(options, task, normals, step)
     batches = Batches(normals, made, options.batch_size, options.seed, preparing)

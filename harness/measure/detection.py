@@ -16,6 +16,7 @@ from harness.records import Record
 from sia_gen.core.data.dataset import read_manifest
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
+from sia_gen.core.store.walk import walk
 
 ITEM_KEYS = ("path", "defect", "anomalous", "has_mask", "score_max", "score_avgpool16_max")
 
@@ -26,7 +27,7 @@ def find_score_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"scores {path}: no such folder; `detector score` writes score folders")
-        here = {f.parent for f in path.rglob("scores.json") if not f.parent.name.startswith(".")}
+        here = {f.parent for f in walk(path, lambda f: f.name == "scores.json")}
         if not here:
             raise UserError(
                 f"{path} holds no score folder (scores.json, maps.npy, masks.npy): run `detector"
@@ -90,7 +91,8 @@ def evaluate(folder: Path, results: Path, data: Path | None, each: int) -> tuple
     method = str(protocol.pop("detector", None) or protocol.pop("method", None) or "unnamed")
     source = str(protocol.pop("source", None) or "none")
     seed = facts.pop("seed", None)
-    protocol["resolution"] = protocol.get("resolution", int(scores.maps_NHW.shape[-1]))
+    if "resolution" not in protocol:
+        protocol["resolution"] = int(scores.maps_NHW[0].shape[-1])
     record: Record = {
         "schema": records.SCHEMA,
         "kind": "detection",

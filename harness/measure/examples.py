@@ -17,6 +17,7 @@ from scipy import ndimage
 from detector.scorefile import Scores
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.statistics.ragged import Ragged, Stack
 from sia_gen.core.store.paths import inside
 
 TILE = 144
@@ -36,10 +37,11 @@ def colours(values_HW: npt.NDArray[np.float64]) -> Array8:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def colour_range(maps_NHW: npt.NDArray[Any]) -> tuple[float, float]:
+def colour_range(maps_NHW: Stack) -> tuple[float, float]:
     """Returns the scores drawn darkest and brightest, one range for all images of a category."""
     step = max(1, maps_NHW.size // 1_000_000)
-    sample = np.asarray(maps_NHW).reshape(-1)[::step].astype(np.float64)
+    flat = maps_NHW.flat if isinstance(maps_NHW, Ragged) else np.asarray(maps_NHW).reshape(-1)
+    sample = flat[::step].astype(np.float64)
     # The top half percent is drawn alike, so that one extreme image does not darken all others.
     low, high = (float(q) for q in np.quantile(sample, [0.5, 0.995]))
     return low, high if high > low else low + 1.0

@@ -32,6 +32,7 @@ from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.archives import check_zip, read_npy, read_npz
+from sia_gen.core.store.walk import walk
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff")
@@ -96,12 +97,12 @@ def read_map(path: Path) -> npt.NDArray[Any]:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
+def _is_map(path: Path) -> bool:
+    return path.suffix.lower() in (*ARRAYS, *PICTURES) and not path.name.startswith(".")
+
+
 def _folder(folder: Path) -> Iterable[Given]:
-    files = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and p.suffix.lower() in (*ARRAYS, *PICTURES) and p.name[0] != "."
-    )
+    files = walk(folder, _is_map)
     if not files:
         raise UserError(f"{folder} holds no map: expected <defect>/<stem>.npy, .npz, .png or .tif")
     for path in files:
@@ -254,7 +255,7 @@ def _check_precision(given: npt.NDArray[Any], stored: npt.NDArray[Any], where: s
 def _hash(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = walk(path, lambda _: True)
     return hash_options([[str(p.relative_to(path)), sha256_file(p)] for p in files])
 
 

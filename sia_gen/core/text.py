@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 # What spreadsheets take for a formula, also after apostrophes, and in full width.
@@ -73,3 +75,15 @@ class CsvWriter:
         self._file.write(self._line.getvalue().removesuffix("\r\n") + "\n")
         self._line.seek(0)
         self._line.truncate()
+
+
+def shown(text: Path | str) -> str:
+    """Returns a path or text in printable characters and one line.
+
+    Bytes that are no UTF-8, line breaks and control characters, terminal sequences among them, are
+    escaped as Python writes them.
+    """
+    decoded = os.fsencode(text).decode("utf-8", "backslashreplace")
+    if decoded.isprintable():
+        return decoded
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from sia_gen.core.errors import DivergedError
+from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.text import say
 from sia_gen.diffusion import checkpoints, unet
@@ -127,11 +127,18 @@ class Loop:
         state = checkpoints.load_newest(self.folder)
         if state is None:
             return 0
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.folder}: the newest state is of another training ({what}): give another"
+                " --out, or remove it to train from the start"
+            ) from error
         self.ema.to(self.accelerator.device)
         self.seconds = float(state["seconds"])
         say(f"resuming at step {state['step']}")

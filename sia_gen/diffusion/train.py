@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
+from sia_gen.core.store.held import held
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
 from sia_gen.diffusion.look import verdict
@@ -77,7 +79,7 @@ def _refuse_other_run(out: Path, options: TrainOptions) -> None:
                 f"{out} belongs to another training run; {'; '.join(changed)}. Give another --out,"
                 " or the options of before"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
         raise UserError(f"output {out} exists and is no training run: give a new folder")
 
 
@@ -105,12 +107,16 @@ def train(options: TrainOptions) -> Path:
     if main:
         needed = memory.estimate(network, patch, channels, options, precision)
         say(needed.text(memory.free_memory(device)))
-        write_json(out / "train.json", {"options": asdict(options), "identity": options.identity()})
-    accelerator.wait_for_everyone()
-    losses = Loop(options, normals, accelerator, network, patch, channels).run()
-    if main:
-        _publish(options, normals, accelerator, losses, patch, channels)
-    accelerator.wait_for_everyone()
+    with held(out) if main else nullcontext():
+        _refuse_other_run(out, options)  # asked again: another one may have begun meanwhile
+        if main:
+            about = {"options": asdict(options), "identity": options.identity()}
+            write_json(out / "train.json", about)
+        accelerator.wait_for_everyone()
+        losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        if main:
+            _publish(options, normals, accelerator, losses, patch, channels)
+        accelerator.wait_for_everyone()
     return out / "model"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8
+from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.objects import locate as locate_address
@@ -62,6 +62,17 @@ class Generator(ModelFacts, Protocol):
 
     def images(self, category: str, seeds: Sequence[int], strengths: Sequence[float]) -> Array8:
         """Returns uint8 images (B, H, W, 3), one for each seed and strength."""
+
+    def in_place(
+        self,
+        category: str,
+        seeds: Sequence[int],
+        strengths: Sequence[float],
+        normals_BHWC: Array8,
+        masks_BHW: Mask,
+        depth: float,
+    ) -> Array8:
+        """Returns uint8 images (B, H, W, 3): anomalies grown inside normal images, under masks."""
 
 
 def _fake(model: str) -> Any:

@@ -105,7 +105,7 @@ class RunOptions:
 class SynthesisOptions:
     """What pairs are made, from what, into which folder."""
 
-    method: str = option(help="sdas, dtd, nsa, cutpaste or noise.", metavar="NAME")
+    method: str = option(help="sdas, sdas-inplace, dtd, nsa, cutpaste or noise.", metavar="NAME")
     out: str = option(help=OUT, metavar="DIR")
     data: str = option("textures", DATA, metavar="DATA")
     categories: str = option("all", CATEGORIES, metavar="NAMES")

@@ -16,6 +16,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.changes import require_range
 from sia_gen.core.pixels.images import Array8, Mask, is_image_name, read_image
 from sia_gen.core.pixels.pairs import OPACITY_DTD, Pair, make_pair
+from sia_gen.core.store.walk import walk
 from sia_gen.methods._augment import NAMES, augment
 
 MEMORY = 1 << 30  # bytes of decoded textures kept: all 5,640 of DTD at 256 x 256
@@ -62,10 +63,7 @@ def find_textures(folder: Path) -> tuple[Path, ...]:
     """Returns the images below a folder, sorted by their path inside it; UserError for none."""
     if not folder.is_dir():
         raise UserError(f"textures {folder} is no folder: give the folder of DTD's images")
-    found = sorted(
-        (p for p in folder.rglob("*") if is_image_name(p) and p.is_file()),
-        key=lambda p: p.relative_to(folder).parts,
-    )
+    found = walk(folder, is_image_name)
     if not found:
         raise UserError(f"textures {folder} holds no image")
     return tuple(found)

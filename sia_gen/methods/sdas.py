@@ -11,7 +11,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.changes import require_range
 from sia_gen.core.pixels.images import Array8, Mask, resize_image
 from sia_gen.core.pixels.pairs import OPACITY_SDAS, Pair, make_pair
-from sia_gen.core.store.shards import ShardReader
+from sia_gen.core.store.shards import MASK, ShardReader
 
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
@@ -43,7 +43,12 @@ class Sdas:
             return
         reader = ShardReader(context.shards)
         size = context.resolution
-        taken = [i for i, member in enumerate(reader.members) if context.takes(member.key)]
+        # What has a mask is a pair of another method.
+        taken = [
+            i
+            for i, member in enumerate(reader.members)
+            if MASK not in member.extras and context.takes(member.key)
+        ]
         if not taken:
             raise UserError(f"none of the {len(reader)} synthetic images may be used: give more")
         self._images = ImagePool(

@@ -28,7 +28,7 @@ from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.paths import relative_name
-from sia_gen.core.store.shards import IMAGE_SUFFIXES, PAIR_SUFFIXES, PICKLES
+from sia_gen.core.store.shards import IMAGE_SUFFIXES, MASK, PAIR_SUFFIXES, PICKLES
 from sia_gen.core.store.tars import MAX_MEMBER, UNREADABLE
 from sia_gen.streams.addresses import open_file
 
@@ -113,6 +113,11 @@ def _decoded(sample: dict[str, Any], *, pixels: bool) -> Sample:
     )
 
 
+def _is_alone(sample: dict[str, Any]) -> bool:
+    """Returns whether an image has no mask: what has one is a pair, not an image to draw."""
+    return MASK[1:] not in sample
+
+
 @dataclass(frozen=True)
 class _Fault:
     """What went wrong in a worker: exceptions would come back with a worker's traceback."""
@@ -141,8 +146,8 @@ class _Source(IterableDataset[Any]):
                     yield sample
                 if sample is None and self.seed is not None:
                     raise UserError(
-                        f"{self.urls[0]} and {len(self.urls) - 1} more hold fewer samples than"
-                        " there are readers: give fewer processes, or more samples"
+                        f"{self.urls[0]} and {len(self.urls) - 1} more hold fewer images without"
+                        " mask than there are readers: give fewer processes, or more samples"
                     )
         except (UserError, ValueError) as error:  # ValueError: webdataset on a name that comes twice
             yield _Fault(_one_line(error))
@@ -165,6 +170,7 @@ class _Source(IterableDataset[Any]):
                 *(splits if by_shard else ()),
                 _members,
                 group_by_keys,
+                None if self.seed is None else webdataset.select(_is_alone),
                 *(() if by_shard else splits),
                 shuffle,
                 webdataset.map(partial(_decoded, pixels=self.pixels)),
@@ -186,7 +192,7 @@ def stream(
 ) -> Iterator[Sample]:
     """Yields the samples of tars: once in their order without a seed, else shuffled without end.
 
-    `workers` processes read and decode (0: this one); in order takes one at most, so that order is
+    Endless passes leave out pairs of image and mask. `workers` processes read and decode (0: this one); in order takes one at most, so that order is
     the tars'. `split` gives each process of a training (RANK, WORLD_SIZE) its share. Without
     `pixels` nothing is decoded. UserError where a tar cannot be read, or holds what is refused.
     """

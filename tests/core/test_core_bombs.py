@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sia_gen.core.store.pair_shards import read_pairs
 
 from harness.quality.weights import load_tensors
 from sia_gen.core.errors import UserError
@@ -133,8 +132,6 @@ def test_a_sparse_member_claims_what_is_not_there(tmp_path: Path) -> None:
     path.write_bytes(bytes(block) + bytes(1024))
     with pytest.raises(UserError, match="no plain file"):
         ShardReader([path])
-    with pytest.raises(UserError, match="no plain file"):
-        list(read_pairs(path))
 
 
 def test_chained_headers_of_a_tar_end(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ TINY: dict[str, Any] = {
     "steps": 20,
     "learning_rate": 3e-3,
     "precision": "fp32",
+    "holdout": 0.0,
 }
 
 
@@ -112,7 +113,15 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., TrainOptions]:
     """Makes the options of a network that trains in seconds, with changes."""
-    return lambda **changes: resolve("mobile", {**TINY, **changes}, realnet.Options)
+    return lambda **changes: resolve(
+        "mobile",
+        {
+            k: v
+            for k, v in {**TINY, **changes}.items()
+            if k != "resolution" or not changes.get("tiles") or "resolution" in changes
+        },
+        realnet.Options,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector import checkpoint
+from detector import Detector, checkpoint
 from detector.inference import export
 from detector.inference.explain import CHANNELS, LOSSES, explain
 from detector.nets.folding import folded
@@ -36,6 +37,12 @@ def test_onnx_file_gives_the_same_maps_in_onnxruntime(
     with torch.no_grad():
         wanted = model(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(maps, wanted, atol=1e-4)
+    if importlib.util.find_spec("openvino"):
+        assert facts["largest_deviation_also"]["openvino"] < 1e-3
+    # All that a foreign program needs beside the network is in the file.
+    told = json.loads(session.get_modelmeta().custom_metadata_map["detector"])
+    assert told == facts["detector"] and (told["side"], told["tiles"]) == (32, None)
+    assert told["threshold"] == Detector.load(folder, device="cpu").threshold
     # A file whose maps differ is not published.
     monkeypatch.setattr(export, "_run_onnx", lambda _, images: images.numpy()[:, 0])
     with pytest.raises(VerificationError, match="differ from the checkpoint's"):
@@ -48,7 +55,9 @@ def test_onnx_file_gives_the_same_maps_in_onnxruntime(
 def test_torch_export_needs_nothing_of_this_package(trained: Path, tmp_path: Path) -> None:
     folder, out = trained / "line" / "stripes", tmp_path / "stripes.pt2"
     assert export.export(folder, out, "torch")["largest_deviation"] < 1e-5
-    program = torch.export.load(out)
+    more = {"detector.json": ""}
+    program = torch.export.load(out, extra_files=more)
+    assert json.loads(more["detector.json"])["side"] == 32
     images = torch.rand(4, 3, 32, 32)
     model = checkpoint.load(folder, torch.device("cpu")).model
     with torch.no_grad():

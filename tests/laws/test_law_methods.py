@@ -18,8 +18,10 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.plugins import load, names
+from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import MASK, Synthetic, write_record, write_tar
+from sia_gen.core.store.tars import TarBuilder
 
 SIZE, NORMALS = 64, 5
 NAMES = names(methods)
@@ -54,7 +56,25 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         Synthetic(key=f"k-{i}", image=texture(80 + i), metadata={"index": i}) for i in range(4)
     ]
     write_record(tar, {"category": "d/c", "spec_hash": "x", **write_tar(tar, samples)})
+    write_grown(root / "y.tar")
     return root / "textures", tar
+
+
+def write_grown(tar: Path) -> None:
+    """Writes a shard of pairs grown in the normal images: four each, of different masks."""
+    builder = TarBuilder()
+    for i in range(4 * NORMALS):
+        normal, mask = texture(i % NORMALS), np.zeros((SIZE, SIZE), np.bool_)
+        mask[20 + i : 30 + i, 16:48] = True
+        image = normal.copy()
+        image[mask] = 255 - image[mask]
+        pixels = sha256_bytes(image.tobytes())
+        extras = {MASK: encode_png(mask.astype(np.uint8) * 255)}
+        metadata = {"index": i, "normal_sha256": sha256_bytes(normal.tobytes())}
+        builder.add_encoded(f"p-{i}", encode_png(image), ".png", metadata, pixels, extras)
+    made = builder.finish()
+    tar.write_bytes(made.content)
+    write_record(tar, {"category": "d/c", "spec_hash": "y", **made.facts})
 
 
 def context(stores: tuple[Path, Path], **changes: Any) -> Context:
@@ -65,7 +85,7 @@ def context(stores: tuple[Path, Path], **changes: Any) -> Context:
         "normals": NORMALS,
         "image": texture,
         "foreground": lambda _: disc(),
-        "shards": (stores[1],),
+        "shards": (stores[1], stores[1].with_name("y.tar")),
     }
     return Context(**{**values, **changes})
 

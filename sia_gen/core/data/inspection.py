@@ -21,6 +21,8 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.images import ORIENTATION, is_image_name, read_image, read_size
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.walk import walk
+from sia_gen.core.text import shown
 
 USUAL_MODES = ("RGB", "L")
 FOLDED = 5  # more strays in one folder than this are told in one line
@@ -56,12 +58,6 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Returns the report as a JSON object."""
         return {"ok": self.errors == 0, **asdict(self)}
-
-
-def shown(path: Path | str) -> str:
-    """Returns a path as printable text: bytes that are no UTF-8 and control characters escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def counts_of(category: Category) -> dict[str, int]:
@@ -185,13 +181,11 @@ def _strays(category: Category, layout: str) -> Iterator[Problem]:
         return  # the list says what belongs to it
     used = _used(category)
     groups: dict[tuple[Path, str], list[tuple[Path, str]]] = {}
-    for folder, _, names in os.walk(category.root):
-        for name in names:
-            path = Path(folder) / name
-            hidden = name.startswith(".")  # of the system, and read by nobody
-            found = None if hidden or path in used else _stray(path, category, layout)
-            if found:
-                groups.setdefault((path.parent, found[0]), []).append((path, found[1]))
+    # Hidden files are of the system, and read by nobody.
+    for path in walk(category.root, lambda p: p.name[0] != "." and p not in used):
+        found = _stray(path, category, layout)
+        if found:
+            groups.setdefault((path.parent, found[0]), []).append((path, found[1]))
     for (folder_path, kind), files in sorted(groups.items()):
         if len(files) > FOLDED:
             names_text = ", ".join(shown(p.name) for p, _ in sorted(files)[:3])

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, binary, real
 from sia_gen.core.statistics.pixels import region_weights
+from sia_gen.core.statistics.ragged import Ragged
 from sia_gen.core.statistics.ranking import Ranking
 
 BLOCK = 1 << 12  # bins that are allotted together
@@ -261,6 +262,10 @@ def _f1_bound(ranking: Ranking) -> float:
 def histogram_of(score_maps: Any, masks: Any) -> PixelHistogram:
     """Returns the histogram of maps and masks (N, H, W), read in blocks: they may be mapped."""
     histogram = PixelHistogram()
+    if isinstance(score_maps, Ragged):
+        for map_HW, mask_HW in zip(score_maps, masks, strict=True):
+            histogram.update(map_HW, mask_HW)
+        return histogram
     step = max(1, CHUNK // max(1, int(np.prod(np.shape(score_maps)[1:]))))
     for start in range(0, len(score_maps), step):
         histogram.update(score_maps[start : start + step], masks[start : start + step])

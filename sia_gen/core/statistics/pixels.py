@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.inputs import Array, Floats, UndefinedMetric, binary, real
+from sia_gen.core.statistics.ragged import Ragged
 from sia_gen.core.statistics.ranking import Ranking
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int64)
 BLOCK = 1 << 20  # pixels counted together: a block costs one sort
 
 
-def images(score_maps: Array, masks: Array) -> Iterator[tuple[Array, npt.NDArray[np.bool_]]]:
+def images(score_maps: Any, masks: Any) -> Iterator[tuple[Array, npt.NDArray[np.bool_]]]:
     for i, (map_HW, mask_HW) in enumerate(zip(score_maps, masks, strict=True)):
         yield real(map_HW, f"score map {i}"), binary(mask_HW, f"mask {i}")
 
 
-def checked(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> tuple[Array, Array]:
-    maps, truth = np.asanyarray(score_maps), np.asanyarray(masks)
+def as_stack(maps: Any) -> Any:
+    """Returns maps as an array, or as they are where they differ in size."""
+    return maps if isinstance(maps, Ragged) else np.asanyarray(maps)
+
+
+def checked(score_maps: Any, masks: Any) -> tuple[Any, Any]:
+    maps, truth = as_stack(score_maps), as_stack(masks)
     if maps.ndim != 3 or maps.shape != truth.shape:
         raise UserError(
             f"score maps {maps.shape} and masks {truth.shape}: expected the same (N, H, W) twice"
@@ -40,7 +47,7 @@ def region_weights(mask_HW: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
     return 1.0 / areas[labels[mask_HW]], int(regions)
 
 
-def rank_both(score_maps: npt.ArrayLike, masks: npt.ArrayLike) -> tuple[Ranking, Ranking]:
+def rank_both(score_maps: Any, masks: Any) -> tuple[Ranking, Ranking]:
     """Returns the ranking of all pixels of maps (N, H, W) by masks (N, H, W), weighted twice.
 
     In the first every defect pixel weighs one; in the second every 8-connected region does,

@@ -21,8 +21,16 @@ TEMPORARY_PREFIX = ".tmp-"
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
+def _beside(path: Path) -> Path:
+    """Returns a temporary name in the folder of path; a long name is cut to what fits in 255."""
+    name = path.name
+    while len(os.fsencode(name)) > 200:
+        name = name[:-1]
+    return path.parent / f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = _beside(path)
     try:
         for again in range(3, -1, -1):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +121,9 @@ def read_json(path: Location) -> Any:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that replaces `path` when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary.mkdir()
+    temporary = _beside(path)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -126,9 +133,14 @@ def new_folder(path: Path) -> Iterator[Path]:
             old = path.parent / f"{TEMPORARY_PREFIX}old-{path.name}-{secrets.token_hex(4)}"
             path.rename(old)
             temporary.rename(path)
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
         else:
             temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,0 +1,115 @@
+"""Pairs grown in place as shards: the same at any batch, verified, found by their normal images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sia_gen.care.verify import verify
+from sia_gen.core.context import context_of
+from sia_gen.core.data.dataset import open_dataset
+from sia_gen.core.errors import UserError
+from sia_gen.core.seeds import generator
+from sia_gen.core.store.shards import MASK, NORMAL, ShardReader, find_shards
+from sia_gen.generate.contents import sdas_inplace
+from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
+from sia_gen.generate.run import run
+from sia_gen.methods.sdas_inplace import Options, build
+
+LOCAL = ExecutionOptions(executor="local", device="cpu")
+SETTINGS = {"s_range": (0.2, 1.0), "depth_range": (0.1, 0.3), "precision": "fp32", "force": True}
+
+
+def options(out: Path, **changes: Any) -> SynthesisOptions:
+    values: dict[str, Any] = {
+        "method": "sdas-inplace",
+        "out": str(out),
+        "categories": "brick",
+        "per_category": 5,
+        "resolution": 64,
+        "shard_size": 3,
+        "normal": True,
+        "settings": tuple(SETTINGS.items()),
+    }
+    return SynthesisOptions(**{**values, **changes})
+
+
+def made(out: Path, **changes: Any) -> ShardReader:
+    figures = run(sdas_inplace.prepare(options(out, **changes)), LOCAL)
+    assert figures["images"] == 5
+    return ShardReader(find_shards(out, "textures/brick"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShardReader]:
+    out = tmp_path_factory.mktemp("grown") / "run"
+    return out, made(out)
+
+
+def test_pairs_carry_their_normal_image_strength_depth_and_seed(
+    pairs: tuple[Path, ShardReader],
+) -> None:
+    out, reader = pairs
+    seen = set()
+    for i in range(len(reader)):
+        facts = reader.metadata(i)
+        assert 0.2 <= facts["strength"] <= 1.0 and 0.1 <= facts["depth"] <= 0.3
+        mask = reader.extra(i, MASK)[..., 0] > 127
+        assert mask.any() and facts["mask_share"] == pytest.approx(mask.mean(), abs=1e-6)
+        normal = reader.extra(i, NORMAL)
+        np.testing.assert_array_equal(reader.image(i)[~mask], normal[~mask])
+        seen.add(facts["normal"])
+    assert len(seen) == 5  # every pair in another normal image while there are any
+    assert not verify(out).problems
+
+
+def test_the_same_pairs_come_from_any_batch_and_shard_size(
+    pairs: tuple[Path, ShardReader], tmp_path: Path
+) -> None:
+    settings = tuple({**SETTINGS, "batch_size": 2}.items())
+    other = made(tmp_path / "other", shard_size=5, settings=settings)
+    for i in range(5):
+        np.testing.assert_array_equal(other.image(i), pairs[1].image(i))
+        assert other.metadata(i)["seed"] == pairs[1].metadata(i)["seed"]
+
+
+def test_a_method_finds_pairs_by_their_normal_image(pairs: tuple[Path, ShardReader]) -> None:
+    out, reader = pairs
+    category = open_dataset("textures").one("textures/brick")
+    tars = tuple(find_shards(out, "textures/brick"))
+    used = {Path(reader.metadata(i)["normal"]).name for i in range(5)}
+    train = tuple(path for path in category.train if path.name in used)
+    context = context_of(replace(category, train=train), 64, tars)
+    method = build(Options(), context)
+    whole = np.ones((64, 64), np.bool_)
+    for i in range(5):
+        pair = method.pair(context.image(i), whole, generator(i))
+        assert pair.mask.any()
+        np.testing.assert_array_equal(pair.image[~pair.mask], context.image(i)[~pair.mask])
+    with pytest.raises(UserError, match="normal images of textures/brick have no pair"):
+        build(Options(), context_of(category, 64, tars))
+
+
+def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for changes, message in (
+        ({"resolution": 256}, "give --resolution 64"),
+        ({"settings": (("depth_range", (0.0, 0.5)),)}, "a depth is above 0"),
+        ({"settings": (("depth_range", (0.5, 1.5)),)}, "depth_range"),
+        ({"settings": (("model", "nothing"),)}, "neither a folder nor a shipped model"),
+        ({"shards": "runs/sia"}, "takes a --model"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sdas_inplace.prepare(options(out, **changes))
+    assert not out.exists()
+
+
+def test_the_run_says_what_it_is(pairs: tuple[Path, ShardReader]) -> None:
+    document = json.loads((pairs[0] / "run.json").read_text())
+    assert document["kind"] == "sia-gen pairs in place"
+    assert "depth 0.1 to 0.3" in (pairs[0] / "README.md").read_text()
