@@ -60,9 +60,7 @@ class TrainOptions:
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )
-    accumulate: int = option(
-        1, "Batches whose gradients make one step.", low=1, command_line=False
-    )
+    accumulate: int = option(1, "Batches whose gradients make one step.", low=1, command_line=False)
     gradient_clip: float = option(
         0.0, "Largest norm of the gradient; 0: any.", low=0, command_line=False
     )

@@ -233,9 +233,7 @@ def _measured(
     """Returns the facts of a training so far with what it took."""
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
     return facts | {
-        "pairs_per_second": round(
-            facts["step"] * options.each / max(facts["seconds"], 1e-9), 2
-        ),
+        "pairs_per_second": round(facts["step"] * options.each / max(facts["seconds"], 1e-9), 2),
         # Of the sitting that finished.
         "peak_memory_mib": int(on_gpu or memory.peak()["host"] / 2**20),
         "parameters": parameters,

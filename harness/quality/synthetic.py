@@ -71,9 +71,7 @@ class Streamed:
 
         samples = islice(stream(self._urls, workers=0, pixels=False), self._limit)
         # Of the metadata only what is asked for later: a stream may be long.
-        known = [
-            (s.key, {k: v for k, v in s.metadata.items() if k == "strength"}) for s in samples
-        ]
+        known = [(s.key, {k: v for k, v in s.metadata.items() if k == "strength"}) for s in samples]
         if not known:
             raise UserError(f"{self._urls[0]}: the stream holds no image")
         return known

@@ -1,1 +1,1 @@
-"""WebDatasets read in order, without a local copy: runs of this project, and other people's tars."""
+"""WebDatasets read in order, without a local copy: this project's runs, other people's tars."""

@@ -86,9 +86,7 @@ def _image_of(sample: dict[str, Any]) -> str:
     """Returns the suffix of a sample's one image."""
     own = [name for name in sample if name in _IMAGES]
     every = [
-        name
-        for name in sample
-        if name.rpartition(".")[2] in _IMAGES and name not in PAIR_SUFFIXES
+        name for name in sample if name.rpartition(".")[2] in _IMAGES and name not in PAIR_SUFFIXES
     ]
     found = own or every
     if len(found) != 1:
@@ -149,7 +147,10 @@ class _Source(IterableDataset[Any]):
                         f"{self.urls[0]} and {len(self.urls) - 1} more hold fewer images without"
                         " mask than there are readers: give fewer processes, or more samples"
                     )
-        except (UserError, ValueError) as error:  # ValueError: webdataset on a name that comes twice
+        except (
+            UserError,
+            ValueError,
+        ) as error:  # ValueError: webdataset on a name that comes twice
             yield _Fault(_one_line(error))
 
     def _pass(self, number: int) -> Iterator[Sample]:
@@ -192,9 +193,10 @@ def stream(
 ) -> Iterator[Sample]:
     """Yields the samples of tars: once in their order without a seed, else shuffled without end.
 
-    Endless passes leave out pairs of image and mask. `workers` processes read and decode (0: this one); in order takes one at most, so that order is
-    the tars'. `split` gives each process of a training (RANK, WORLD_SIZE) its share. Without
-    `pixels` nothing is decoded. UserError where a tar cannot be read, or holds what is refused.
+    Endless passes leave out pairs of image and mask. `workers` processes read and decode (0: this
+    one); in order takes one at most, so that order is the tars'. `split` gives each process of a
+    training (RANK, WORLD_SIZE) its share. Without `pixels` nothing is decoded. UserError where a
+    tar cannot be read, or holds what is refused.
     """
     if seed is None and workers > 1:
         raise ValueError("samples in order come from one worker")

@@ -106,7 +106,16 @@ def test_two_processes_train_from_a_bucket_and_share_its_samples(
     script.write_text(SCRIPT)
     command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, script.stem, "train"]
     command += ["--data", str(line), "--categories", "stripes", "--shards", address, "--stream"]
-    command += ["--steps", "6", "--recipe", str(recipe), "--device", "cpu", "--out", str(tmp_path / "out")]
+    command += [
+        "--steps",
+        "6",
+        "--recipe",
+        str(recipe),
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     environment = {**os.environ, **own, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = f"{tmp_path}:{Path(__file__).parents[2]}"
     environment |= {"SIA_GEN_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hf")}
@@ -200,7 +209,13 @@ def test_gradients_of_two_batches_make_the_step_of_their_mean(
             batches = [batch(part) for part in parts]
             size = len(batches[0].normal)
             learn(
-                accelerator, model, optimizer, batches, Nothing(), whole=size, clip=clip  # type: ignore[arg-type]
+                accelerator,
+                model,
+                optimizer,
+                batches,
+                Nothing(),
+                whole=size,
+                clip=clip,  # type: ignore[arg-type]
             )
             weights.append(model.weight.detach())
         torch.testing.assert_close(weights[0], weights[1])
