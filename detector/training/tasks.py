@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task
     return [together(tasks)] if asked.multi_class else tasks
 
 
-def _streams(asked: Asked, categories: list[Category], options: TrainOptions) -> list[Tars]:
+def _streams(asked: Asked, categories: Sequence[Category], options: TrainOptions) -> list[Tars]:
     """Returns what each category streams; tars without records serve one category alone."""
     if asked.shards is None or not needs_shards(options.source):
         raise UserError("--stream needs a source of synthetic images, sdas, and their --shards")

@@ -68,7 +68,8 @@ def origin(shards: str, tars: Tars, stated: str | None) -> Origin:
     source = stated or (name if name and version.isdigit() else method)
     if not source:
         raise UserError(
-            f"{tars.urls[0]}: the shard records do not name the synthesis method: give --source NAME"
+            f"{tars.urls[0]}: the shard records do not name the synthesis method: give --source"
+            " NAME"
         )
     hashes = {"shards_sha256": tars.sha256}
     place = as_place(shards)

@@ -61,8 +61,10 @@ def gather(tars: Tars, category: Category, options: Options) -> Sets:
     count = min(len(reader), options.limit or len(reader))
     first = next(iter(reader))
     if options.image_size is None and first.shape[0] != first.shape[1]:
-        raise UserError(f"{tars.urls[0]}: images of {first.shape[1]} x {first.shape[0]} pixels are not"
-                        " square: give --image-size")  # fmt: skip
+        size = f"{first.shape[1]} x {first.shape[0]}"
+        raise UserError(
+            f"{tars.urls[0]}: images of {size} pixels are not square: give --resolution"
+        )
     rng = generator("quality", category.key)
     order = rng.permutation(len(category.train))[:count]
     return Sets(
