@@ -222,3 +222,24 @@ def test_gradients_of_two_batches_make_the_step_of_their_mean(
         moved = float((weights[0] - 1).norm())
         assert moved == pytest.approx(0.01, rel=1e-3) if clip else moved > 0.01
     assert tiny(accumulate=4, steps=0, epochs=2).total_steps(33) == 2 * 2
+
+
+def test_a_trained_name_with_its_tag_goes_to_timm_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm knows names, tags and where weights lie; nothing here keeps a table of them."""
+    import timm
+
+    from detector.nets.backbone import BackboneOptions, build
+
+    asked: list[tuple[str, bool]] = []
+    original = timm.create_model
+
+    def noted(name: str, pretrained: bool, **how: object) -> object:
+        asked.append((name, pretrained))
+        return original(name, pretrained=False, **how)
+
+    monkeypatch.setattr(timm, "create_model", noted)
+    tagged, bare = "resnet18.a1_in1k", {"name": "resnet18", "weights": "pretrained:a1"}
+    one = build(BackboneOptions(name=tagged, weights="pretrained", layers=(1,)))
+    two = build(BackboneOptions(**bare, layers=(1,)))  # type: ignore[arg-type]
+    assert asked == [(tagged, True)] * 2
+    assert one.label == two.label == tagged
