@@ -63,7 +63,7 @@ def describe(job: Job, plan: Plan, out: Path, pace: Pace | None) -> dict[str, An
     """Returns what a training would be: its steps, images, state, and its seconds if known."""
     images = int(job.document["inputs"]["train_images"])
     steps = plan.options.total_steps(images)
-    pairs = steps * plan.options.batch_size
+    pairs = steps * plan.options.each
     return {
         "category": job.task.key,
         "folder": str(runfolder.folder_of(out, job.task)),
