@@ -127,9 +127,9 @@ def test_held_out_images_are_not_trained_on(
         return score(*arguments)
 
     trained_on: list[Path] = []
-    score = train_module.score_images
+    score = train_module.score_files
     monkeypatch.setattr(task_module, "read_image", spy)
-    monkeypatch.setattr(train_module, "score_images", scored)
+    monkeypatch.setattr(train_module, "score_files", scored)
     tars = find_shards(generated)
     facts = train(tiny(steps=4, holdout=0.2), single(stripes, tars), tmp_path / "run", cpu())
     used, held = runfolder.split_training(stripes, 0.2)
