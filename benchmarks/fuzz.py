@@ -144,9 +144,8 @@ def _image(form: str, **how: Any) -> Callable[[Path], Path]:
 
 
 def _read_picture(path: Path) -> None:
-    from sia_gen.care.pack import _stored
-
     from sia_gen.core.pixels import images
+    from sia_gen.generate.contents.packed import _stored
 
     readers: list[Callable[[], object]] = [
         lambda: images.read_size(path),
@@ -315,7 +314,7 @@ def _scores(name: str) -> Callable[[Path], Path]:
         ]  # fmt: skip
         scores = Scores(
             category="mini/brick", maps_NHW=maps, masks_NHW=masks, items=items,
-            protocol={"detector": "x", "seed": 0},
+            protocol={"detector": "x"}, run={"seed": 0},
         )  # fmt: skip
         write(folder / "scores", scores)
         return folder / "scores" / name

@@ -10,6 +10,7 @@ process of its own. Then a process is killed in the middle and started again.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import signal
@@ -39,16 +40,25 @@ def photographs(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(path, quality=92)
 
 
-def train(root: Path, weights: str) -> Path:
-    """Returns a checkpoint of the recipe `mobile`, of two steps: only its cost counts."""
-    folder = root / "line" / "part" / "train" / "good"
-    photographs(folder, 24)
-    run = root / "run"
-    words = ["--data", str(root / "line"), "--categories", "part", "--out", str(run)]
-    words += ["--recipe", "mobile", "--weights", weights, "--source", "cutpaste"]
-    words += ["--steps", "2", "--batch-size", "4", "--set", "afs_batches=1", "--holdout", "0.2"]
-    subprocess.run([sys.executable, "-m", "detector.cli", "train", *words], check=True)
-    return run / "line" / "part"
+def untrained(root: Path) -> Path:
+    """Returns a checkpoint of the recipe `mobile` with random weights: only its cost counts."""
+    from detector import checkpoint, models
+    from detector.options import model_options, resolve
+    from detector.scorefile import IMAGE_SCORES
+    from sia_gen.core.plugins import load
+
+    plugin = load(models, "realnet")
+    options = resolve("mobile", {"weights": "random", "source": "noise"}, plugin.Options)
+    model = plugin.build(model_options(plugin.Options, options.options), 0)
+    scores = {f"score_{name}": [0.5] * 20 for name in IMAGE_SCORES}
+    facts = {
+        "category": "line/part",
+        "options": dataclasses.asdict(options),
+        "backbone": model.backbone.label,
+        "reference": {"images": "held-out", **scores},
+    }
+    checkpoint.publish(root / "untrained", model, facts)
+    return root / "untrained"
 
 
 def former(paths: list[Path], model: Path, out: Path) -> None:
@@ -57,9 +67,9 @@ def former(paths: list[Path], model: Path, out: Path) -> None:
 
     from detector import checkpoint
     from detector.inference import overlay
-    from detector.inference.maps import anomaly_maps
-    from detector.inference.threshold import decide
+    from detector.maps import anomaly_maps
     from detector.scorefile import image_scores
+    from detector.threshold import decide
     from sia_gen.core.pixels.images import encode_png, read_image, resize_image
     from sia_gen.core.store.files import write_bytes
 
@@ -158,12 +168,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--weights", default="random")
     parser.add_argument("--turns", type=int, default=5)
     given = parser.parse_args()
     folder = given.out / "photographs"
     photographs(folder, given.images)
-    model = train(given.out, given.weights)
+    model = untrained(given.out)
     now = given.out / f"predictions-{int(time.time())}"
     compare(sorted(folder.iterdir()), model, now, given.turns)
     memory(folder, model, now)

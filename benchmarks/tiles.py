@@ -21,10 +21,10 @@ from PIL import Image
 
 # Name, options, times the budget's steps: all see the same number of pixels of 8 images a step.
 ARMS = {
-    "whole-128": (["--set", "resolution=128"], 4),
-    "whole-256": (["--set", "resolution=256"], 1),
-    "tiles-128-32": (["--set", "tiles=128:32"], 4),
-    "tiles-256-64": (["--set", "tiles=256:64"], 1),
+    "whole-128": (["--resolution", "128"], 4),
+    "whole-256": (["--resolution", "256"], 1),
+    "tiles-128-32": (["--tiles", "128:32"], 4),
+    "tiles-256-64": (["--tiles", "256:64"], 1),
 }
 METRICS = ("image_auroc_max", "image_auroc_avgpool16_max", "pixel_auroc", "pixel_ap", "pro_0.3")
 
@@ -79,14 +79,15 @@ def main() -> None:
             options, times = ARMS[arm]
             out = given.out / f"{arm}-{seed}"
             run(
-                "detector.cli", "train", "--data", str(data), "--category", "board",
+                "detector.cli", "train", "--data", str(data), "--categories", "board",
                 "--out", str(out), "--recipe", "mobile", "--weights", given.weights,
-                "--source", given.source, "--steps", str(given.steps * times), "--batch", "8",
-                "--seed", str(seed), "--set", "schedule=cosine", "--set", "afs_batches=4", *options,
+                "--source", given.source, "--steps", str(given.steps * times), "--batch-size", "8",
+                "--seed", str(seed), "--set", "schedule=cosine", "--set", "afs_batches=4",
+                "--holdout", "0", *options,
             )  # fmt: skip
             run(
                 "detector.cli", "score", "--run", str(out), "--data", str(data),
-                "--category", "board", "--full-size",
+                "--categories", "board", "--full-size",
             )  # fmt: skip
             run("harness.cli", "evaluate", str(out), "--out", str(out / "results"))
             record = next((out / "results").rglob("*.json"))

@@ -15,33 +15,13 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.Image import Resampling
 
-from sia_gen.core.errors import UserError
+from detector.words import parse_tiles
 from sia_gen.core.pixels.images import Array8, Mask, resize_image
 
 if TYPE_CHECKING:
     from detector.options import TrainOptions
 
-FITS = ("stretch", "pad")
 Map = npt.NDArray[np.float32]
-
-
-def parse_tiles(text: str) -> tuple[int, int]:
-    """Returns (side, overlap) in pixels of `SIDE[:OVERLAP]`, (0, 0) of an empty text.
-
-    Without an overlap it is a quarter of the side. UserError for anything else.
-    """
-    if not text:
-        return 0, 0
-    side, colon, overlap = text.partition(":")
-    try:
-        found = int(side), int(overlap) if colon else int(side) // 4
-    except ValueError as error:
-        raise UserError(f"tiles {text!r}: expected SIDE or SIDE:OVERLAP, e.g. 256:64") from error
-    if found[0] < 16 or not 0 <= found[1] <= found[0] // 2:
-        raise UserError(
-            f"tiles {text!r}: a side of at least 16 is needed, and an overlap from 0 to half of it"
-        )
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from detector.data.mixture import canonical, complete_options, parse
-from detector.frame import FITS, parse_tiles
-from detector.scorefile import IMAGE_SCORES
+from detector.mixture import canonical, complete_options, parse
+from detector.words import FITS, IMAGE_SCORES, parse_tiles
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
     check,
@@ -20,6 +19,7 @@ from sia_gen.core.options import (
     plain,
     settings,
 )
+from sia_gen.core.trackers import report_to
 
 __all__ = [
     "HARMLESS",
@@ -123,6 +123,7 @@ class TrainOptions:
     cache_gib: float = option(
         2.0, "GiB of images and targets kept in memory.", low=0, command_line=False
     )
+    report_to: str = report_to()
     methods: dict[str, dict[str, Any]] = option({}, "Options of each method.", command_line=False)
     options: dict[str, Any] = option({}, "Options of the model.", command_line=False)
 
@@ -181,7 +182,7 @@ class TrainOptions:
 
 
 # How often to save or keep and how much to hold in memory change nothing in what is computed.
-HARMLESS = ("checkpoint_seconds", "cache_gib", "keep_every")
+HARMLESS = ("checkpoint_seconds", "cache_gib", "keep_every", "report_to")
 
 
 def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOptions:

@@ -31,10 +31,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from detector.words import IMAGE_SCORES
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.ragged import Ragged, Size, Stack
 from sia_gen.core.store.archives import read_npy
 from sia_gen.core.store.files import new_folder, read_json, write_json
+
+__all__ = ["IMAGE_SCORES", "Scores", "check", "image_scores", "read", "stated", "write", "writer"]
 
 SCHEMA = 2
 # Where schema 1 told about the one run among the protocol's keys.
@@ -58,7 +61,6 @@ class Scores:
     run: dict[str, Any] = field(default_factory=dict)
 
 
-IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
 STRIP = 1 << 22  # pixels of a map that are averaged together; larger ones go in strips
 
 

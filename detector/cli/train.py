@@ -35,6 +35,14 @@ Run the same command again to go on with a training that was stopped; a finished
 @click.command(epilog=EPILOG)
 @data_option("what the shards were made from, else textures")
 @categories_option("those of the shards' run, else all")
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
 @click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
 @click.option(
     "--out",
@@ -65,6 +73,7 @@ Run the same command again to go on with a training that was stopped; a finished
 def train(
     data: str | None,
     categories: str | None,
+    value_range: tuple[float, float] | None,
     shards: str | None,
     out: Path,
     recipe: str | None,
@@ -89,6 +98,7 @@ def train(
     asked = Asked(
         data=data,
         categories=categories,
+        value_range=value_range,
         shards=shards,
         out=out,
         recipe=recipe,
@@ -101,6 +111,9 @@ def train(
         return
     planned = plan(asked)
     _tell_defaults(planned, out)
+    for note in (c.range_note() for job in planned.jobs for c in job.task.categories):
+        if note:
+            tell(note)
     from detector.training.command import run
     from detector.training.loop import StoppedTrainingError
 

@@ -6,15 +6,12 @@ image like any other: it has an index, is seen once an epoch, and its features m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.Image import Resampling
 
-from detector.data.normals import MEMORY, NormalImages
+from detector.data.normals import MEMORY, NormalImages, Parts, Read
 from detector.tiles import cut
 from sia_gen.core.context import ImagePool
 from sia_gen.core.pixels import foreground
@@ -32,11 +29,11 @@ LOOK = 256  # side at which an image's foreground is estimated
 class NormalCrops(NormalImages):
     """Crops of `side` x `side` pixels; `parts` as in NormalImages, indices of one image adjoin."""
 
-    def __init__(self, parts: Sequence[tuple[tuple[Path, ...], str]], side: int, seed: int) -> None:
-        super().__init__(parts, side)
+    def __init__(self, parts: Parts, side: int, seed: int, read: Read = read_image) -> None:
+        super().__init__(parts, side, read=read)
         self._seed = seed
         files = self.paths
-        self._whole = ImagePool(lambda i: read_image(files[i]), len(files), MEMORY)
+        self._whole = ImagePool(lambda i: read(files[i], None), len(files), MEMORY)
         self._looks: dict[int, Mask] = {}
         self._sizes = [read_size(path) for path in files]
         each = max(1, MOST // max(1, len(files)))

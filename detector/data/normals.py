@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detector.options import TrainOptions
 
 Parts = Sequence[tuple[tuple[Path, ...], str]]
+Read = Callable[[Path, int | None], Array8]
 
 MEMORY = 4 << 30  # bytes of decoded images kept; beyond, an image is decoded at each use
 
@@ -27,19 +28,22 @@ class NormalImages:
     """Normal images at one resolution. `parts` pairs each category's paths with its rule for where
     anomalies may lie; the images of the first category come first."""
 
-    def __init__(self, parts: Parts, resolution: int, fit: str = "stretch") -> None:
+    def __init__(
+        self, parts: Parts, resolution: int, fit: str = "stretch", read: Read = read_image
+    ) -> None:
         self.paths = tuple(path for paths, _ in parts for path in paths)
         self.resolution = resolution
         self._rules = tuple(rule for paths, rule in parts for _ in paths)
         self._part = tuple(i for i, (paths, _) in enumerate(parts) for _ in paths)
         self.frame = Frame(resolution=resolution, fit=fit)
+        self._file_of = read
         self._images = ImagePool(self._read, len(self.paths), MEMORY)
         self._foregrounds: dict[int, Mask] = {}
 
     def _read(self, index: int) -> Array8:
         if self.frame.fit == "stretch":
-            return read_image(self.paths[index], self.resolution)
-        return self.frame.fitted(read_image(self.paths[index]))
+            return self._file_of(self.paths[index], self.resolution)
+        return self.frame.fitted(self._file_of(self.paths[index], None))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,7 +73,7 @@ class NormalImages:
         if self.frame.fit == "stretch":
             return foreground.estimate(self.image(index), rule, path)
         # A rule, or a mask of the user's, speaks of the whole image, not of what fills it up.
-        whole = read_image(path, self.resolution)
+        whole = self._file_of(path, self.resolution)
         width, height = read_size(path)
         return self.frame.fitted_mask(foreground.estimate(whole, rule, path), (height, width))
 
@@ -78,14 +82,14 @@ class NormalImages:
         return np.stack([self.image(int(i)) for i in indices])
 
 
-def normal_images(parts: Parts, options: TrainOptions) -> NormalImages:
+def normal_images(parts: Parts, options: TrainOptions, read: Read = read_image) -> NormalImages:
     """Returns what a training sees of its normal images: whole ones, or crops for tiles."""
     frame = Frame.of(options)
     if not frame.tiled:
-        return NormalImages(parts, frame.resolution, frame.fit)
+        return NormalImages(parts, frame.resolution, frame.fit, read)
     from detector.data.crops import NormalCrops
 
-    return NormalCrops(parts, frame.resolution, options.seed)
+    return NormalCrops(parts, frame.resolution, options.seed, read)
 
 
 def is_held_out(path: Path, category: str, share: float) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from detector.data.mixture import NONE, parse
 from detector.data.normals import NormalImages
 from detector.data.task import Task
+from detector.mixture import NONE, parse
 from detector.options import TrainOptions, model_options
 from sia_gen import methods
 from sia_gen.core.context import Context, Method

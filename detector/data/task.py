@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
 from sia_gen.streams.addresses import Tars
 
 MULTI_CLASS = "multi-class"
@@ -32,6 +35,25 @@ class Task:
     def all_tars(self) -> list[Path]:
         """The shards of all categories, each once."""
         return sorted({tar for own in self.tars for tar in own})
+
+    def read_image(self, path: Path, size: int | None = None) -> Array8:
+        """Returns an image of one of its categories, uint8 RGB, read with that one's range."""
+        return read_image(path, size, self._ranges.get(path))
+
+    @cached_property
+    def _ranges(self) -> dict[Path, ValueRange]:
+        return {
+            path: value_range
+            for category in self.categories
+            if (value_range := category.value_range) is not None
+            for path in (*category.train, *(e.path for e in category.test))
+        }
+
+    @property
+    def value_ranges(self) -> dict[str, list[float]]:
+        """The range of each category whose files have more than 8 bits, by its full name."""
+        found = {c.key: c.value_range for c in self.categories}
+        return {key: list(known) for key, known in found.items() if known is not None}
 
 
 def single(

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from detector.scorefile import IMAGE_SCORES
+from detector.words import IMAGE_SCORES
 from sia_gen.core.options import check, option
 
 MAPS = ("none", "png16", "npy")

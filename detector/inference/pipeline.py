@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.inference.engine import Engine
-from detector.inference.maps import BATCH
+from detector.engine import Engine
+from detector.maps import BATCH
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, read_image, read_size
+from sia_gen.core.pixels.images import Array8, read_size
 from sia_gen.core.provenance import sha256_file
 
 ROOM = 256 << 20  # bytes of decoded images that may wait; one image always may
@@ -55,7 +55,7 @@ def read_one(path: Path, engine: Engine, keep: bool, known: Known | None) -> Rea
             row = known(path, sha256)
             if row is not None:
                 return Read(path=path, sha256=sha256, row=row)
-        image = read_image(path)
+        image = engine.read(path)
     except UserError as error:
         return Read(path=path, error=error)
     except OSError as error:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from detector import checkpoint, models, scorefile
+from detector import run_folder as runfolder
 from detector.data.task import MULTI_CLASS
 from detector.frame import Frame
 from detector.options import HARMLESS, model_options, restored, without_unasked
-from detector.training import run_folder as runfolder
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
@@ -27,7 +27,7 @@ def _hash_test(category: Category) -> str:
     """Returns the SHA-256 of the test images and masks, names and contents."""
     listing = [
         [str(e.path.relative_to(category.root)), sha256_file(e.path)]
-        + ([sha256_file(e.mask)] if e.mask else [])
+        + [sha256_file(m) for m in e.masks]
         for e in category.test
     ]
     return hash_options(listing)
@@ -160,10 +160,10 @@ def score(
         return False
     import torch
 
-    from detector.inference.engine import Engine
+    from detector.engine import Engine
     from detector.inference.pipeline import read_ahead
 
-    engine = Engine.load(source, device_name, precision)
+    engine = Engine.load(source, device_name, precision, category.key)
     own_size = map_size(facts, full_size) == "own"
     side = engine.frame.resolution
     sizes = [read_size(e.path)[::-1] if own_size else (side, side) for e in category.test]

@@ -29,6 +29,7 @@ from detector.nets import dct
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pip_weights import PIP, lite_weights, renamed
 from sia_gen.core.store.archives import check_zip
+from sia_gen.core.store.foreign import reason, require_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +191,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"weights {path} do not exist: give a safetensors or torch file, `pip` (an installed"
             " package), `pretrained` (timm downloads it) or `random`"
         )
+    require_weights(path, "weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -198,8 +200,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"weights {path} cannot be read safely: {why}") from error
+        raise UserError(f"weights {path} cannot be read safely: {reason(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.options import HARMLESS, TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.tasks import Job, Plan
 from sia_gen.core.options import current_names
 from sia_gen.core.store.files import read_json

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from detector import checkpoint
+from detector import run_folder as runfolder
 from detector.data.batches import Batch, Batches
 from detector.model import Detector, Stage
 from detector.options import LOOK, TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.constants import Constants
 from detector.training.objective import Objective, learn
 from detector.training.progress import Progress
@@ -157,6 +157,7 @@ class Loop:
             names = accelerator.unwrap_model(objective).names
             self.facts["parts"][stage.name] = names
             self._check_loss(step, torch.stack(window).mean(dim=0), progress)
+            self._report(step, names, stage.rate(step - 1 - first))
             window = []
             if stage is self.stages[-1] and (not (step - first) % self._every or step == last):
                 self._compare(step, stage)
@@ -230,6 +231,13 @@ class Loop:
         progress.update(step, sum(values))
         self._pass_time(step)
 
+    def _report(self, step: int, names: list[str], rate: float) -> None:
+        values = dict(zip(names, self.facts["curve"][-1][1:], strict=True))
+        told = {f"loss/{name}": value for name, value in values.items()}
+        speed = self.options.batch_size * step / max(self.facts["seconds"], 1e-9)
+        told |= {"loss": sum(values.values()), "learning_rate": rate, "pairs_per_second": speed}
+        self.accelerator.log(told, step=step)
+
     def _pass_time(self, step: int) -> None:
         now = time.monotonic()
         self.facts["seconds"] += now - self._clock
@@ -250,6 +258,7 @@ class Loop:
         value = float(self.accelerator.reduce(found, "sum"))
         chosen = self.facts["chosen"]
         chosen["looks"].append([step, round(value, 6)])
+        self.accelerator.log({"held_out_merit": value}, step=step)
         if chosen["merit"] is None or value > chosen["merit"]:
             chosen["step"], chosen["merit"] = step, value
             state = self.model.state_dict()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detector.data.mixture import canonical, complete_options, parse
 from detector.data.source import needs_shards
+from detector.mixture import canonical, complete_options, parse
 from detector.options import TrainOptions
-from detector.training.run_folder import weights_file
+from detector.run_folder import weights_file
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
 from sia_gen.core.recipes import read_recipe

@@ -19,12 +19,12 @@ from detector.data.normals import normal_images
 from detector.data.source import NONE, sources
 from detector.data.task import Task
 from detector.frame import Frame
-from detector.inference.maps import anomaly_maps
+from detector.maps import anomaly_maps
 from detector.model import Detector
 from detector.options import TrainOptions
-from detector.training.run_folder import Split, split_task
+from detector.run_folder import Split, split_task
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.seeds import generator
 from sia_gen.core.statistics.ranking import rank
 
@@ -101,7 +101,7 @@ def _held_out(options: TrainOptions, task: Task, splits: list[Split]) -> list[Lo
     parts = []
     for category, (_, held) in zip(task.categories, splits, strict=True):
         parts.append((held[::2], category.foreground if options.foreground else "whole"))
-    normals = normal_images(parts, options)
+    normals = normal_images(parts, options, task.read_image)
     made = sources(options, task, normals, held=True)
     found = []
     for part, method in enumerate(made):
@@ -130,7 +130,7 @@ def _test(task: Task, part: int, frame: Frame) -> Looked:
     used = [e for e in category.test if e.mask is not None or not e.anomalous]
     resolution, images, masks = frame.resolution, [], []
     for example in used:
-        original = read_image(example.path)
+        original = category.read_image(example.path)
         mask = example.read_mask()
         empty = np.zeros((resolution,) * 2, dtype=np.bool_)
         images.append(frame.fitted(original))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.data.source import check_category, needs_shards
 from detector.data.task import Task, single, together
 from detector.options import TrainOptions, resolve
-from detector.training import run_folder as runfolder
 from detector.training.needs import missing
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
@@ -32,6 +32,7 @@ class Asked:
     out: Path
     data: str | None = None
     categories: str | None = None
+    value_range: tuple[float, float] | None = None  # of files of more than 8 bits
     shards: str | None = None
     recipe: str | None = None
     device: str = "auto"
@@ -92,7 +93,7 @@ def choose(asked: Asked) -> Chosen:
 
 def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task]:
     """Returns the tasks: all categories are checked before the first is trained."""
-    dataset = open_dataset(chosen.data)
+    dataset = open_dataset(chosen.data, asked.value_range)
     categories = dataset.select(chosen.categories)
     data = dataset.origin or chosen.data
     if options.stream:

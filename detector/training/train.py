@@ -18,32 +18,30 @@ import torch
 from torch import Tensor
 
 from detector import checkpoint, models
+from detector import run_folder as runfolder
 from detector.data.batches import Batches
 from detector.data.normals import NormalImages, normal_images
 from detector.data.source import training_sources
 from detector.data.task import Task
+from detector.engine import score_files
 from detector.frame import Frame
-from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
-from detector.training import run_folder as runfolder
+from detector.training import advice
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
 from detector.training.progress import counted
 from detector.training.selection import calibration, check, looker
+from sia_gen.compute import trackers
+from sia_gen.compute.trackers import accelerator_for
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
+from sia_gen.core.text import say
 
-
-def accelerator_for(device: str, precision: str) -> Any:
-    """Returns accelerate's Accelerator for a device and a resolved precision."""
-    from accelerate import Accelerator
-
-    mixed = {"fp32": "no"}.get(precision, precision)
-    return Accelerator(mixed_precision=mixed, cpu=torch.device(device).type == "cpu")
+__all__ = ["accelerator_for", "train", "training_set"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,8 @@ def train(
 
     arguments = (options, task, splits, folder, model, state, accelerator, stop, keep)
     if accelerator.is_main_process:
+        for line in advice.before(options, task):
+            say(line)
         with runfolder.claimed(folder, document):
             publish(model, _fit(*arguments))
             checkpoint.remove_state(folder)
@@ -149,11 +149,11 @@ def _finished(
     kept = [held for _, held in calibration(splits, options.protocol)]
     kind, chosen = ("held-out", kept) if any(kept) else ("training", [u for u, _ in splits])
     paths = tuple(p for part in chosen for p in part)
-    normals = normal_images(list(zip(chosen, rules, strict=True)), options)
+    normals = normal_images(list(zip(chosen, rules, strict=True)), options, task.read_image)
     model.eval()
     model.calibrate(_Repeated(lambda: _read(normals, device, kind == "training")))
     judge = copy.deepcopy(model).inference_form()
-    scores = score_files(judge, paths, Frame.of(options), device)
+    scores = score_files(judge, paths, Frame.of(options), device, task.read_image)
     return facts | {
         "options": dataclasses.asdict(options),
         "category": task.key,
@@ -198,7 +198,7 @@ def _fit(
     device = accelerator.device
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
-    normals = normal_images(parts, options)
+    normals = normal_images(parts, options, task.read_image)
     step = 0 if state is None else int(state[1]["step"])
     made, preparing = training_sources(options, task, normals, step)
     batches = Batches(normals, made, options.batch_size, options.seed, preparing)
@@ -223,7 +223,11 @@ def _fit(
         loop.facts["backbone_state_sha256"] = model.backbone.state_sha256()
     else:
         loop.resume(*state)
-    loop.run()
+    trackers.begin(accelerator, task.key, dataclasses.asdict(options))
+    try:
+        loop.run()
+    finally:
+        trackers.end(accelerator)
     return _measured(loop.facts, options, loop.parameters, device)
 
 

@@ -290,7 +290,8 @@ def _group_cell(
         if len(reasons) == 1 and next(iter(reasons)).partition(":")[0] in NO_RUN:
             reason = next(iter(reasons))
         else:
-            reason = f"undefined in {', '.join(nulls)}"
+            why = "; ".join(sorted(reason.removesuffix(": undefined") for reason in reasons))
+            reason = f"undefined in {', '.join(nulls)}: {why}"
     elif len(measured := {key[0] for key in wanted}) < len(names):
         reason = f"{len(measured)} of {len(names)} categories"
     else:

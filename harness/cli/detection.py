@@ -87,6 +87,14 @@ Example:
 @data_option
 @categories_option
 @click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
+@click.option(
     "--resolution",
     cls=Option,
     former=("--size",),
@@ -103,11 +111,18 @@ Example:
     help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The score folders as JSON on stdout.")
-def baseline(data: str, categories: str, resolution: int | None, out: Path, as_json: bool) -> None:
+def baseline(
+    data: str,
+    categories: str,
+    value_range: tuple[float, float] | None,
+    resolution: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
     """Score test images by plain colour statistics, the row that a detector must beat."""
     from harness.measure import baseline as room
 
-    folders = room.run(data, categories, out, size=resolution, tell=tell)
+    folders = room.run(data, categories, out, size=resolution, value_range=value_range, tell=tell)
     if as_json:
         print_json([str(folder) for folder in folders])
     else:

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage, spatial
 
 from detector import scorefile
 from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8, read_size
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.files import read_json, write_json
 
@@ -42,13 +41,7 @@ class Options:
 
 def default_size(category: Category) -> int:
     """Returns the median of the training images' shorter sides, at most 256."""
-    sides = []
-    for path in category.train:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except OSError as error:
-            raise UserError(f"{path} cannot be decoded ({error}): replace or remove it") from error
+    sides = [min(read_size(path)) for path in category.train]
     return min(LARGEST, int(np.median(sides)))
 
 
@@ -117,10 +110,12 @@ def score_category(category: Category, options: Options) -> scorefile.Scores:
         raise UserError(
             f"{category.root} has no test image: expected {category.root}/test/<defect>"
         )
-    model = fit([read_image(path, options.size) for path in category.train], options.windows)
+    model = fit(
+        [category.read_image(path, options.size) for path in category.train], options.windows
+    )
     maps, masks, items = [], [], []
     for example in category.test:
-        maps.append(model.score(read_image(example.path, options.size)))
+        maps.append(model.score(category.read_image(example.path, options.size)))
         drawn = example.read_mask(options.size)
         masks.append((np.zeros(maps[-1].shape) if drawn is None else drawn).astype(np.uint8))
         items.append(
@@ -157,7 +152,7 @@ def protocol_of(options: Options) -> dict[str, Any]:
 
 def _fingerprint(category: Category) -> str:
     paths = [*category.train, *(e.path for e in category.test)]
-    paths += [e.mask for e in category.test if e.mask is not None]
+    paths += [mask for e in category.test for mask in e.masks]
     return hash_options([[str(p.relative_to(category.root)), sha256_file(p)] for p in paths])
 
 
@@ -167,6 +162,7 @@ def run(
     out: Path,
     *,
     size: int | None = None,
+    value_range: tuple[float, float] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Scores categories with the baseline and returns their score folders, <out>/<key>/scores.
@@ -177,9 +173,11 @@ def run(
         raise UserError(f"--out {out} is a file: give a folder for the run")
     folders: list[Path] = []
     plans: list[tuple[Category, Options, dict[str, Any], Path]] = []
-    for category in open_dataset(data).select(categories):
+    for category in open_dataset(data, value_range).select(categories):
         options = Options(size=size or default_size(category))
         stated = {"detector": NAME, "category": category.key, **asdict(options)}
+        if category.value_range:
+            stated["value_range"] = list(category.value_range)
         stated |= {"windows": list(options.windows), "images_sha256": _fingerprint(category)}
         folder = out / category.dataset / category.name
         if (folder / "options.json").exists():
@@ -197,6 +195,8 @@ def run(
         if (folder / "options.json").exists() and (folders[-1] / "scores.json").is_file():
             tell(f"{category.key}: scored before")
             continue
+        if note := category.range_note():
+            tell(note)
         scores = score_category(category, options)
         write_json(folder / "options.json", stated)
         scorefile.write(folders[-1], scores)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from detector import scorefile
 from harness.measure import saved_batches
@@ -30,8 +29,10 @@ from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.decoding import decoding, open_limited
+from sia_gen.core.pixels.masks import fit_mask
 from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.archives import check_zip, read_npy, read_npz
+from sia_gen.core.store.foreign import reason, require_weights
 from sia_gen.core.store.walk import walk
 
 ARRAYS = (".npy", ".npz")
@@ -142,13 +143,14 @@ def _batch(mapping: dict[str, Any], where: str) -> Iterable[Given]:
 def _torch(path: Path) -> Iterable[Given]:
     import torch
 
+    require_weights(path, "maps")
     try:
         # Lists, strings, tensors and anomalib's batches are read, a file of code is refused.
         check_zip(path)
         content = saved_batches.load(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no plain file of lists and tensors ({str(error).splitlines()[0]}): save"
+            f"{path} is no plain file of lists and tensors ({reason(error)}): save"
             " [{'image_path': [...], 'anomaly_map': tensor, 'pred_score': tensor}, ...]"
         ) from error
     for number, batch in enumerate(content if isinstance(content, list) else [content]):
@@ -237,9 +239,7 @@ def _mask(example: ExampleImage, shape: tuple[int, int]) -> npt.NDArray[np.uint8
     drawn = example.read_mask()
     if drawn is None:
         return np.zeros(shape, dtype=np.uint8)
-    mask = Image.fromarray(drawn.astype(np.uint8) * 255)
-    resized = mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-    return (np.asarray(resized) > 0).astype(np.uint8)
+    return fit_mask(drawn, *shape).astype(np.uint8)
 
 
 def _check_precision(given: npt.NDArray[Any], stored: npt.NDArray[Any], where: str) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
 
 
 def as_tensor(images_NHW3: Array8) -> torch.Tensor:
@@ -21,9 +22,9 @@ def as_tensor(images_NHW3: Array8) -> torch.Tensor:
 class Normals(Dataset[tuple[int, torch.Tensor]]):
     """Normal training images at one size, each read once."""
 
-    def __init__(self, paths: list[Path], size: int) -> None:
+    def __init__(self, paths: list[Path], size: int, value_range: ValueRange | None = None) -> None:
         self.paths = paths
-        self._images = [read_image(path, size) for path in paths]
+        self._images = [read_image(path, size, value_range) for path in paths]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -126,7 +126,7 @@ def _facts(weights: str) -> str:
 
 def _images(category: Category) -> str:
     paths = [*category.train, *(e.path for e in category.test)]
-    paths += [e.mask for e in category.test if e.mask is not None]
+    paths += [mask for e in category.test for mask in e.masks]
     return hash_options([[str(p.relative_to(category.root)), sha256_file(p)] for p in paths])
 
 

@@ -99,14 +99,13 @@ def score(module: Any, category: Any, size: int, device: str) -> tuple[Any, Any,
     from harness.peers.batches import as_tensor
     from harness.peers.weights import NeedsError
     from sia_gen.core.errors import UserError
-    from sia_gen.core.pixels.images import read_image
 
     module.eval().to(device)
     prepare = module.pre_processor.transform if module.pre_processor else None
     maps, owns, seconds, remark = [], [], 0.0, ""
     for start in range(0, len(category.test), PASS):
         part = category.test[start : start + PASS]
-        images = as_tensor(np.stack([read_image(e.path, size) for e in part])).to(device)
+        images = as_tensor(np.stack([category.read_image(e.path, size) for e in part])).to(device)
         began = time.perf_counter()
         with torch.no_grad():
             found = module.model(prepare(images) if prepare else images)
@@ -168,7 +167,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
         if spec["paths"]["weights"] != PRETRAINED:
             stack.enter_context(no_network())
         module, given = build(peer, spec, stack)
-        normals = batches.Normals(paths, size)
+        normals = batches.Normals(paths, size, category.value_range)
         print(f"training on {len(paths)} normal images", flush=True)
         began, used = time.perf_counter(), time.process_time()
         steps = train(module, spec, normals, folder, device)

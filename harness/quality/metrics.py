@@ -11,7 +11,7 @@ from harness.measure.entry import undefined, value_of
 from harness.quality.features import FeatureNetwork, Features
 from harness.quality.nearest import closest_pairs, picture
 from harness.quality.sets import Sets
-from sia_gen.core.pixels.images import read_image, resize_image
+from sia_gen.core.pixels.images import resize_image
 from sia_gen.core.statistics.inputs import UndefinedMetric
 
 
@@ -72,7 +72,7 @@ def nearest_pictures(
             "distance": pair.distance,
             "network": network.name,
         }
-        found.append((facts, picture(image, read_image(path, sets.size))))
+        found.append((facts, picture(image, sets.read(path))))
     return found
 
 

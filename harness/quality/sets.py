@@ -11,6 +11,7 @@ from harness.quality.synthetic import Images, Stored, Streamed
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image, resize_image
+from sia_gen.core.pixels.ranges import ValueRange
 from sia_gen.core.seeds import generator
 from sia_gen.streams.addresses import Tars
 
@@ -36,6 +37,11 @@ class Sets:
     train: tuple[Path, ...]
     thinned: tuple[int, ...]  # of `train`, as many as there are synthetic images
     size: int
+    value_range: ValueRange | None = None
+
+    def read(self, path: Path) -> Array8:
+        """Returns a real image, uint8 (size, size, 3)."""
+        return read_image(path, self.size, self.value_range)
 
     def strengths(self) -> list[float | None]:
         """Returns the strength each synthetic image was made with, None where it is not said."""
@@ -48,7 +54,7 @@ class Sets:
 
     def real_images(self, paths: Iterable[Path]) -> Iterator[Array8]:
         """Yields real images, uint8 (size, size, 3)."""
-        return (read_image(path, self.size) for path in paths)
+        return (self.read(path) for path in paths)
 
 
 def gather(tars: Tars, category: Category, options: Options) -> Sets:
@@ -75,4 +81,5 @@ def gather(tars: Tars, category: Category, options: Options) -> Sets:
         train=category.train,
         thinned=tuple(sorted(order.tolist())),
         size=options.image_size or first.shape[0],
+        value_range=category.value_range,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.archives import check_tensors, check_zip
+from sia_gen.core.store.foreign import reason, require_weights
 
 
 def locate(name: str, given: str | None, file: str, url: str) -> Path:
@@ -37,6 +38,7 @@ def verified(path: Path, file: str) -> str:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Returns a file's tensors by name; a file that would run code is refused."""
+    require_weights(path, "weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -46,7 +48,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is no readable file of tensors: {error}") from error
+        raise UserError(f"{path} is no readable file of tensors: {reason(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no dictionary of tensors")

@@ -21,8 +21,9 @@ Examples:
 
 \b
 Exit code 4 when there is an error: a file that cannot be read, a mask of another size than
-its image, a test image that is in training too, counts other than the published ones. What
-is only a note (odd modes, empty masks, strays) is handled.
+its image or all over it, a mask among the photographs, a test image that is in training too,
+a range of 16-bit files that had to be guessed, counts other than the published ones. What is
+only a note (odd modes, empty masks, strays, few images) is handled.
 """,
 )
 @click.argument("data", required=False)
@@ -34,8 +35,22 @@ is only a note (odd modes, empty masks, strays) is handled.
     metavar="NAMES",
     help="all, or names and globs separated by commas.",
 )
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Black and white of files of more than 8 bits.  [default: measured]",
+)
 @json_option
-def check(data: str | None, named: str | None, categories: str, as_json: bool) -> None:
+def check(
+    data: str | None,
+    named: str | None,
+    categories: str,
+    value_range: tuple[float, float] | None,
+    as_json: bool,
+) -> None:
     """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
     if data and named:
         raise click.UsageError("DATA is given twice, once as --data")
@@ -44,9 +59,10 @@ def check(data: str | None, named: str | None, categories: str, as_json: bool) -
         raise click.UsageError("Missing argument 'DATA'.")
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.data.inspection import inspect
+    from sia_gen.core.data.problems import lines
     from sia_gen.core.errors import VerificationError
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, value_range)
 
     def on_image(read: int, total: int) -> None:
         if sys.stderr.isatty() and (read % 50 == 0 or read == total):
@@ -69,8 +85,8 @@ def check(data: str | None, named: str | None, categories: str, as_json: bool) -
                 f" {row['foreground']}"
             )
             print(printable(line))
-        for problem in report.problems:
-            print(printable(f"{problem.weight}: {problem.kind}: {problem.file}: {problem.detail}"))
+        for line in lines(report.problems):
+            print(printable(line))
     notes = len(report.problems) - report.errors
     summary = f"{report.errors} errors, {notes} notes in {len(report.categories)} categories"
     say(f"{data}: {summary}")

@@ -21,7 +21,28 @@ from click.core import ParameterSource
 
 from sia_gen.core.errors import UserError, near_names, run_command
 from sia_gen.core.options import Setting, coerced, settings, split_optional
+from sia_gen.core.store.objects import require_local
 from sia_gen.core.text import say
+
+
+def folders_only(command: click.Command) -> click.Command:
+    """Returns the command with each path it takes checked: an address is refused at once.
+
+    What takes addresses as well is an option of text, and is located by the command itself.
+    """
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path) and parameter.callback is None:
+            parameter.callback = _refuse_address
+    return command
+
+
+def _refuse_address(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    del ctx
+    for place in value if isinstance(value, tuple) else (value,):
+        if place is not None:
+            require_local(place, parameter.opts[0])
+    return value
+
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -71,7 +92,7 @@ class LazyGroup(Group):
             return None
         module, _, attribute = self.lazy[cmd_name].target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return folders_only(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table of commands without importing them."""

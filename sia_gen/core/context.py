@@ -12,7 +12,7 @@ import numpy as np
 from sia_gen.core.data.dataset import Category, Kind
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.foreground import estimate
-from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.pixels.pairs import Pair
 
 
@@ -76,7 +76,7 @@ class ImagePool:
 def context_of(category: Category, resolution: int, shards: tuple[Path, ...] = ()) -> Context:
     """Returns the context of a category's training images, read and kept as they are asked for."""
     paths = category.train
-    images = ImagePool(lambda i: read_image(paths[i], resolution), len(paths))
+    images = ImagePool(lambda i: category.read_image(paths[i], resolution), len(paths))
     regions: dict[int, Mask] = {}
 
     def foreground(index: int) -> Mask:

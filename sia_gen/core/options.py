@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -202,7 +203,8 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
     """Returns `--set name=value` arguments as a dict of YAML values; 0.2,1 stays text.
 
     `on`, `off`, `yes` and `no` stay words (YAML 1.1 would make booleans of them): they name modes,
-    and an option that is a boolean understands them too.
+    and an option that is a boolean understands them too. So does 256:64, to YAML 1.1 a number of
+    base 60.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -213,7 +215,8 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise UserError(f"--set {name} is given twice")
         try:
-            found[name] = value if value in {"on", "off", "yes", "no"} else parse_yaml(value)
+            word = value in {"on", "off", "yes", "no"} or re.fullmatch(r"[\d:]*:[\d:]*", value)
+            found[name] = value if word else parse_yaml(value)
         except ValueError as error:
             raise UserError(f"--set {text!r}: the value cannot be read") from error
     return found

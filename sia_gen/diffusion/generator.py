@@ -25,7 +25,7 @@ from sia_gen.diffusion.sampling import (
     to_uint8,
 )
 from sia_gen.diffusion.scheduler import SDASScheduler
-from sia_gen.diffusion.unet import fold, unfold
+from sia_gen.diffusion.unet import even_phases, fold, unfold
 
 if TYPE_CHECKING:
     from sia_gen.diffusion.classifier import Guidance
@@ -167,7 +167,13 @@ class Generator:
         patch = self.facts.patch
 
         def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return unfold(self.network(fold(x_t, patch), t[:1], label), patch).float()
+            folded = fold(x_t, patch)
+            out = self.network(folded, t[:1], label)
+            if self.facts.even_phases and patch > 1:
+                product = float(self.scheduler.full.alphas_cumprod[int(t[0])])
+                kind = self.scheduler.config.prediction_type
+                out = even_phases(out, folded, product, self.facts.channels, kind)
+            return unfold(out, patch).float()
 
         return denoise
 

@@ -23,6 +23,7 @@ from sia_gen.diffusion.normals import NormalImages
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
+from sia_gen.diffusion.unet import even_phases, fold, unfold
 
 COLUMNS = 8
 BATCH = 16
@@ -35,11 +36,13 @@ class Look:
         self.options, self.normals, self.channels = options, normals, channels
         self.yardstick: health.Yardstick | None = None
         self.scheduler = SDASScheduler(
-            prediction_type=options.prediction, timestep_spacing=options.spacing
+            prediction_type=options.prediction,
+            timestep_spacing=options.spacing,
+            algorithm=options.sampler,
         )
         self.scheduler.set_timesteps(options.sampling_steps)
 
-    def __call__(self, step: int, denoiser: torch.nn.Module) -> dict[str, Any]:
+    def __call__(self, step: int, denoiser: Any) -> dict[str, Any]:
         """Writes samples/step-NNNNNNN.png and .json, and returns the health."""
         out, count = Path(self.options.out), max(COLUMNS, self.options.health_images)
         samples = {
@@ -54,7 +57,7 @@ class Look:
         write_json(out / "samples" / f"step-{step:07}.json", {"step": step, **found})
         return found
 
-    def _samples(self, denoiser: torch.nn.Module, label: int, count: int) -> Array8:
+    def _samples(self, denoiser: Any, label: int, count: int) -> Array8:
         device = next(denoiser.parameters()).device
         precision = choose_precision(self.options.precision, device)
         seeds = [derive_seed("grid", label, i) for i in range(count)]
@@ -62,7 +65,14 @@ class Look:
         def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             labels = torch.full((len(x),), label, device=device)
             with autocast(device, precision):
-                return denoiser(x, t, labels).float()
+                out = denoiser(x, t, labels).float()
+            if self.options.even_phases and (patch := int(denoiser.patch)) > 1:
+                product = float(self.scheduler.full.alphas_cumprod[int(t[0])])
+                folded = torch.cat([fold(o, patch) for o in out.chunk(2, dim=1)], dim=1)
+                kind = self.options.prediction
+                folded = even_phases(folded, fold(x, patch), product, self.channels, kind)
+                out = unfold(folded, patch)
+            return out
 
         shape = (self.channels, self.options.resolution, self.options.resolution)
         made = []
@@ -85,9 +95,22 @@ def verdict(found: dict[str, Any]) -> str:
     name, figures = max(found["categories"].items(), key=lambda item: item[1]["relative"])
     return (
         f"{'passed' if found['passed'] else 'failed'}: relative KID {figures['relative']:.3f}"
-        f" (below 1 passes) on features of {_known(found['features'])};"
+        f" +- {figures['relative_error']:.3f} (fails above 1 by two errors)"
+        f" on features of {_known(found['features'])};"
         f" worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
         f" {figures['kid_train']:.4g} of training images, both to held-out normal images"
+    )
+
+
+def next_step(found: dict[str, Any], model: Path, data: str, steps: int) -> str:
+    """Returns what to do after a health check, as a command or two."""
+    if found["passed"]:
+        return f"next: sia-gen run --data {data} --model {model}"
+    return (
+        f"next: look at it, sia-gen preview --data {data} --model {model} --out sheet.png; noise or"
+        f" blotches want a longer training (--steps {2 * steps} and another --out), a few hundred"
+        " normal images want a smaller --preset; meanwhile detector train --source"
+        " nsa:0.5,cutpaste:0.5 needs no model"
     )
 
 

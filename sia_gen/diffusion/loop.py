@@ -222,6 +222,7 @@ class Loop:
             last = step + 1 == options.steps
             if accelerator.is_main_process and ((step + 1) % LOG_EVERY == 0 or last):
                 log.write(step=step + 1, **figures)
+                accelerator.log(figures, step=step + 1)
             if (step + 1) % options.checkpoint_every == 0 or last:
                 now = time.monotonic()
                 self.seconds, since = self.seconds + now - since, now
@@ -246,3 +247,5 @@ class Loop:
         found = self.look(step, denoiser)
         self.ema.restore(self.network.parameters())
         say(f"step {step}: health {verdict(found)}")
+        numbers = {k: v for k, v in found.items() if isinstance(v, float)}
+        self.accelerator.log({f"health/{k}": v for k, v in numbers.items()}, step=step)

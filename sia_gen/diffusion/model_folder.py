@@ -33,8 +33,11 @@ class ModelFacts:
     patch: int
     checkpoint_sha256: str
     sampling_steps: int = 0  # the only number of steps the model was finished for; 0: any
+    even_phases: bool = False  # sampling takes out the screen pattern of the fold (unet.py)
     health: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    # By category, where the files it was trained on had more than 8 bits.
+    value_ranges: dict[str, Any] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool | None:
@@ -98,8 +101,10 @@ def describe(model: Path) -> ModelFacts:
             patch=int(facts["patch"]),
             checkpoint_sha256=str(facts["checkpoint_sha256"]),
             sampling_steps=int(facts.get("sampling_steps", 0)),
+            even_phases=bool(facts.get("even_phases", False)),
             health=dict(facts.get("health", {})),
             training=dict(facts.get("training", {})),
+            value_ranges=dict(facts.get("value_ranges", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{model / FACTS} lacks or misstates {error}") from error

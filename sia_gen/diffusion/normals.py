@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import generator
 from sia_gen.diffusion.options import TrainOptions
 
@@ -27,6 +28,7 @@ class NormalImages:
     held_out: dict[str, Array8]
     classes: tuple[str, ...]
     dataset: str
+    value_ranges: dict[str, list[float]]  # of categories whose files have more than 8 bits
 
     def train(self) -> dict[str, Array8]:
         """Returns the training images by category."""
@@ -48,22 +50,28 @@ def _split(category: Category) -> tuple[list[Path], list[Path]]:
 
 def read_normals(options: TrainOptions) -> NormalImages:
     """Returns the normal training images of the chosen categories at the run's resolution."""
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.value_range)
     categories = dataset.select(options.categories)
     images: list[Array8] = []
     labels: list[int] = []
     held_out: dict[str, Array8] = {}
+    ranges: dict[str, list[float]] = {}
     for label, category in enumerate(categories):
         train, held = _split(category)
-        images += [read_image(path, options.resolution) for path in train]
+        if category.value_range:
+            ranges[category.name] = list(category.value_range)
+            print(category.range_note(), file=sys.stderr, flush=True)
+        images += [category.read_image(path, options.resolution) for path in train]
         labels += [label] * len(train)
-        held_out[category.name] = np.stack([read_image(p, options.resolution) for p in held])
+        apart = [category.read_image(p, options.resolution) for p in held]
+        held_out[category.name] = np.stack(apart)
     return NormalImages(
         images=np.stack(images),
         labels=np.array(labels, dtype=np.int64),
         held_out=held_out,
         classes=tuple(c.name for c in categories),
         dataset=dataset.name,
+        value_ranges=ranges,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sia_gen.core.options import check, option
+from sia_gen.core.trackers import report_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,13 @@ class TrainOptions:
         help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).", metavar="DATA"
     )
     categories: str = option("all", "all, or names and globs, by commas.", metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
     out: str = option(help="Folder of the run; the model comes to OUT/model.", metavar="DIR")
     preset: str = option(
         "small-64", "Network: adm-256, adm-128, small-128, small-64 or tiny-16.", metavar="NAME"
@@ -49,6 +57,16 @@ class TrainOptions:
         "Timesteps of the sampling chain: evenly spaced, as published, or more at low noise.",
         choices=("leading", "quadratic"),
     )
+    even_phases: bool = option(
+        False,
+        "Sampling takes out the screen pattern of a space-to-depth preset.",
+        flag="--even-phases/--no-even-phases",
+    )
+    sampler: str = option(
+        "iddpm",
+        "The sampler that s = 0 samples are looked at and judged by.",
+        choices=("iddpm", "ddim"),
+    )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)
     precision: str = option(
@@ -68,6 +86,7 @@ class TrainOptions:
     keep: int = option(2, "Checkpoints kept.", low=1)
     sample_every: int = option(1000, "Steps between looks (sample grid, health); 0: none.", low=0)
     health_images: int = option(60, "s = 0 samples a category for the health check.", low=0)
+    report_to: str = report_to()
     save_precision: str = option(
         "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
     )
@@ -84,7 +103,15 @@ class TrainOptions:
     def identity(self) -> dict[str, Any]:
         """Returns the options a resumed run must share: all but where and how often it saves."""
         free = {"out", "keep", "checkpoint_every", "sample_every", "device", "health_images"}
+        free |= {"report_to"}
         found = {name: value for name, value in asdict(self).items() if name not in free}
-        if self.spacing == "leading":
-            del found["spacing"]  # runs that began before there was a choice go on
+        # Runs that began before there was a choice go on.
+        for name, before in (
+            ("spacing", "leading"),
+            ("even_phases", False),
+            ("sampler", "iddpm"),
+            ("value_range", None),
+        ):
+            if found[name] == before:
+                del found[name]
         return found

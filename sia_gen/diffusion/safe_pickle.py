@@ -19,6 +19,7 @@ import torch
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.archives import check_tensors, check_zip
+from sia_gen.core.store.foreign import reason, require_weights
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -97,6 +98,7 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is not a file")
+    require_weights(path, "checkpoint")
     check_zip(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True), []
@@ -120,7 +122,7 @@ def read_torch_file(path: Path) -> tuple[Any, list[str]]:
         raise
     except Exception as error:
         raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or no torch file ({first})"
+            f"checkpoint {path} cannot be read: truncated, or no torch file ({reason(first)})"
         ) from error
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DModel
 
+from sia_gen.compute import trackers
 from sia_gen.compute.device import choose_device, choose_precision
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
@@ -20,9 +21,10 @@ from sia_gen.core.provenance import hash_options, sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.core.store.held import held
+from sia_gen.core.store.objects import require_local
 from sia_gen.diffusion import health, memory, unet
 from sia_gen.diffusion.generator import load_generator, load_unet
-from sia_gen.diffusion.look import verdict
+from sia_gen.diffusion.look import next_step, verdict
 from sia_gen.diffusion.loop import Loop, say
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, describe
 from sia_gen.diffusion.normals import NormalImages, image_channels, read_normals
@@ -67,6 +69,9 @@ def _require_divisible(network: Any, patch: int, options: TrainOptions) -> None:
 
 def _refuse_other_run(out: Path, options: TrainOptions) -> None:
     previous = out / "train.json"
+    made = (out / "model").exists() or any((out / "checkpoints").glob("step-*"))
+    if previous.exists() and not made:
+        return  # nothing was made yet, which binds nobody
     if previous.exists():
         before, now = read_json(previous)["identity"], options.identity()
         changed = [
@@ -85,7 +90,7 @@ def _refuse_other_run(out: Path, options: TrainOptions) -> None:
 
 def train(options: TrainOptions) -> Path:
     """Trains a model and returns its folder, `out`/model; run again, it resumes or is done."""
-    out = Path(options.out)
+    out = require_local(options.out, "--out")
     _refuse_other_run(out, options)
     finished = out / "model" / FACTS
     if finished.exists():
@@ -95,9 +100,7 @@ def train(options: TrainOptions) -> Path:
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
     channels = image_channels(options, normals)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu"
-    )
+    accelerator = trackers.accelerator_for(str(device), precision, options.report_to, out)
     network, patch = _new_network(options, normals, channels)
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
@@ -113,7 +116,11 @@ def train(options: TrainOptions) -> Path:
             about = {"options": asdict(options), "identity": options.identity()}
             write_json(out / "train.json", about)
         accelerator.wait_for_everyone()
-        losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        trackers.begin(accelerator, out.name or "run", asdict(options))
+        try:
+            losses = Loop(options, normals, accelerator, network, patch, channels).run()
+        finally:
+            trackers.end(accelerator)
         if main:
             _publish(options, normals, accelerator, losses, patch, channels)
         accelerator.wait_for_everyone()
@@ -162,8 +169,10 @@ def _publish(
             "resolution": options.resolution,
             "channels": channels,
             "patch": patch,
+            "even_phases": options.even_phases,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),
+            **({"value_ranges": normals.value_ranges} if normals.value_ranges else {}),
             "training": {
                 # Where it was written is of no meaning elsewhere.
                 "options": {k: v for k, v in asdict(options).items() if k != "out"},
@@ -181,12 +190,17 @@ def _publish(
     write_json(out / "unmeasured" / FACTS, facts)
     (out / "unmeasured").rename(out / "model")
     say(f"health {verdict(facts['health'])}")
+    say(next_step(facts["health"], out / "model", options.data, options.steps))
 
 
 def measure_health(model: Path, options: TrainOptions, normals: NormalImages) -> dict[str, Any]:
     """Returns the model's health on held-out normal images (see health.py)."""
     generate = load_generator(
-        model, device=options.device, precision=options.precision, steps=options.sampling_steps
+        model,
+        device=options.device,
+        precision=options.precision,
+        steps=options.sampling_steps,
+        sampler=options.sampler,
     )
     samples: dict[str, Array8] = {}
     for name in normals.classes:
@@ -196,4 +210,5 @@ def measure_health(model: Path, options: TrainOptions, normals: NormalImages) ->
             for i in range(0, len(seeds), 16)
         ]
         samples[name] = np.concatenate(made)
-    return health.measure(samples, normals.train(), normals.held_out)
+    found = health.measure(samples, normals.train(), normals.held_out)
+    return {**found, "sampler": options.sampler}

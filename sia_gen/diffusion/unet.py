@@ -129,6 +129,30 @@ def unfold(out: Tensor, patch: int) -> Tensor:
     return torch.cat([functional.pixel_shuffle(o, patch) for o in out.chunk(2, dim=1)], 1)
 
 
+def even_phases(
+    out: Tensor, folded_BCHW: Tensor, product: float, channels: int, prediction_type: str
+) -> Tensor:
+    """Returns a folded network's output (B, 2C, H, W) whose x_0 has no screen pattern.
+
+    Folding makes a pattern of the fold's period a constant of a channel, which group norms take
+    out: the network cannot see how much of it the noise holds, and leaves it in the image (two grey
+    levels on every brick). Photographs hold next to none (0.3), so that the prediction's part is
+    known: the one whose x_0 has equal means over the fold's phases. `product` is the cumulative
+    product of the alphas at the network's timestep.
+    """
+    half = out.shape[1] // 2
+    prediction, variance = out.float().split(half, dim=1)
+
+    def pattern(x: Tensor) -> Tensor:
+        phases = x.float().mean(dim=(2, 3)).view(len(x), channels, -1)
+        return (phases - phases.mean(dim=2, keepdim=True)).view(len(x), half, 1, 1)
+
+    wanted = pattern(folded_BCHW) / (1.0 - product) ** 0.5
+    if prediction_type == "v_prediction":
+        wanted = wanted * product**0.5
+    return torch.cat([prediction - pattern(prediction) + wanted, variance], dim=1)
+
+
 class Denoiser(nn.Module):
     """A UNet2DModel over images: (B, C, H, W), timesteps (B,), classes (B,) -> (B, 2C, H, W).
 

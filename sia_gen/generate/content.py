@@ -17,8 +17,7 @@ from typing import Any, Protocol
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
-from sia_gen.core.store.mirror import local_folder
-from sia_gen.core.store.objects import Location, is_url, locate
+from sia_gen.core.store.objects import Location
 from sia_gen.core.store.tars import Tar
 from sia_gen.generate.card import Card
 from sia_gen.runs import folder
@@ -147,18 +146,23 @@ class Content(Protocol):
         """Returns what the dataset card says."""
 
 
-def open_data(data: str) -> Dataset:
-    """Returns the dataset of a name, a folder, or an address, of which a copy is kept here."""
-    return open_dataset(local_folder(locate(data)) if is_url(data) else data)
-
-
-def open_apart(data: str, out: str) -> tuple[Dataset, Location]:
+def open_apart(
+    data: str, out: str, value_range: tuple[float, float] | None = None
+) -> tuple[Dataset, Location]:
     """Returns the dataset and the output folder; UserError where one lies inside the other."""
     place = folder.check_output(out)
-    dataset = open_data(data)
+    dataset = open_dataset(data, value_range)
     for root in dataset.roots:
         folder.require_apart(place, root)
     return dataset, place
+
+
+def stored_text(document: dict[str, Any], name: str, otherwise: str) -> str:
+    """Returns a text of run.json, or `otherwise` where it has none; UserError for another type."""
+    found = document.get(name, otherwise)
+    if not isinstance(found, str):
+        raise UserError(f"{folder.NAME}: {name}: expected a text, found {str(found)[:100]!r}")
+    return found
 
 
 def stored_options(cls: type[Any], document: dict[str, Any], **changes: Any) -> Any:

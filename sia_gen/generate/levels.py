@@ -10,7 +10,7 @@ import numpy as np
 
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.pixels.encoding import Encoding
-from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import generator
 from sia_gen.runs.shard_health import Levels
 
@@ -28,7 +28,7 @@ def picks(files: Sequence[Path], count: int = PICKS) -> list[Path]:
 
 def levels(category: Category, resolution: int) -> Levels:
     """Returns the mean grey level of a category's normal images and its spread."""
-    means = [float(read_image(path, resolution).mean()) for path in picks(category.train)]
+    means = [float(category.read_image(path, resolution).mean()) for path in picks(category.train)]
     return Levels(mean=round(float(np.mean(means)), 3), spread=round(float(np.std(means)), 3))
 
 
@@ -52,7 +52,7 @@ def weigh_normals(categories: Sequence[Category], resolution: int, encoding: Enc
     images = []
     for category in categories:
         for path in picks(category.train, 2):
-            image = read_image(path, resolution).astype(np.float32)
+            image = category.read_image(path, resolution).astype(np.float32)
             noisy = image + rng.normal(0.0, GRAIN, image.shape)
             images.append(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
     return weigh(images, encoding, f"{len(images)} normal images with a sampler's grain")

@@ -14,6 +14,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import check, like, option, settings
+from sia_gen.core.store.objects import require_local
 
 SAMPLERS = ("iddpm", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -109,6 +110,13 @@ class SynthesisOptions:
     out: str = option(help=OUT, metavar="DIR")
     data: str = option("textures", DATA, metavar="DATA")
     categories: str = option("all", CATEGORIES, metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
     per_category: int = option(1000, "Pairs for each category.", low=1, high=MAX_IMAGES)
     resolution: int = option(256, "Pixels a side.", low=16, high=4096)
     shards: str = option("", "Run of `sia-gen run`, for sdas.", metavar="RUN")
@@ -221,7 +229,7 @@ class SheetOptions:
 
     def checked_out(self) -> Path:
         """Returns the sheet's path; UserError where it is a folder or no PNG."""
-        out = Path(self.out)
+        out = require_local(self.out, "--out")
         if out.suffix.lower() != ".png":
             raise UserError(f"--out {out}: the sheet is a PNG: give a name that ends in .png")
         if out.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sia_gen.core.data.dataset import Category, open_dataset
-from sia_gen.core.pixels.images import Array8, encode_png, read_image
+from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.seeds import image_seed
 from sia_gen.core.store.files import write_bytes
@@ -22,7 +22,7 @@ from sia_gen.generate.options import PreviewOptions
 def _normal(category: Category, columns: int, size: int) -> list[Array8]:
     """Returns normal images spread evenly over the training set, repeated if there are too few."""
     picks = np.linspace(0, len(category.train) - 1, columns).round().astype(int)
-    return [read_image(category.train[pick], size) for pick in picks]
+    return [category.read_image(category.train[pick], size) for pick in picks]
 
 
 def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -32,6 +32,7 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
     categories = dataset.select(options.categories)
     model = models.locate(options.model)
     facts = models.describe(model)
+    categories = models.as_trained(categories, facts)
     models.require_classes(options.model, facts, [category.name for category in categories])
     guidance = models.describe_guidance(options.guidance, options.model, facts)
     # Normal images first: a broken file is told before the model is loaded.

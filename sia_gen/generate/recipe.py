@@ -10,7 +10,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.encoding import find_encoding
 from sia_gen.core.seeds import image_seed, image_strength
-from sia_gen.runs.spec import Shard, cut
+from sia_gen.runs.spec import Shard, cut, prefixes_of
 
 METHOD = "sdas-1"  # raise the number when the same options would give other pixels
 
@@ -112,9 +112,17 @@ def specs(recipe: Recipe) -> list[ImageShard]:
     shared = {field.name: getattr(recipe, field.name) for field in fields(Sampling)}
     parts = cut(recipe.per_category, recipe.shard_size, len(recipe.categories))
     # Of a set of datasets the categories are named in full, dataset/category.
-    named = [category.rpartition("/") for category in recipe.categories]
+    split = [category.rpartition("/") for category in recipe.categories]
+    named = [(dataset or recipe.dataset, category) for dataset, _, category in split]
+    prefixes = prefixes_of(named)
     return [
-        ImageShard(dataset=dataset or recipe.dataset, category=category, **part, **shared)
-        for dataset, _, category in named
+        ImageShard(
+            dataset=dataset,
+            category=category,
+            prefix=prefixes[dataset, category],
+            **part,
+            **shared,
+        )
+        for dataset, category in named
         for part in parts
     ]

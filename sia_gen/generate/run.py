@@ -70,7 +70,7 @@ def run(
     _make_folder(out)
     with lock.hold(out, join=execution.join) as token:
         # Asked again under the lock: another run may have begun or ended since.
-        if not folder.require_same(out, prepared.kind, recipe):
+        if not folder.require_same(out, prepared.kind, recipe, alone=not execution.join):
             begun = {
                 **prepared.document,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),

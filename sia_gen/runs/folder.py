@@ -126,16 +126,27 @@ def relative(run: Location, path: Location) -> str:
     return str(path)[len(str(run)) :].lstrip("/")
 
 
-def require_same(run: Location, kind: str, recipe: dict[str, Any]) -> bool:
-    """Returns whether the folder already is a run; UserError with a diff if it is another one."""
+def require_same(run: Location, kind: str, recipe: dict[str, Any], *, alone: bool = True) -> bool:
+    """Returns whether the folder already is a run; UserError with a diff if it is another one.
+
+    A run that has made nothing yet binds nobody, unless other drivers may be at work on it.
+    """
     if not document_path(run).is_file():
         return False
     content = read(run)
     if content["kind"] != kind:
         raise UserError(f"{run} is of `{content['kind']}`, not of `{kind}`: give another --out")
     lines = difference(recipe_of(content), recipe)
+    if lines and alone and not any((run / "shards").rglob("*.json")):
+        return False
     if lines:
         more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        changed = [line for line in lines if ".normal_images_sha256" in line.partition(":")[0]]
+        if len(changed) == len(lines):
+            raise UserError(
+                f"the normal images were changed since {run} was begun ({'; '.join(lines[:SHOWN])}"
+                f"{more}): put them back, or give another --out"
+            )
         message = (
             f"{run} belongs to a run with other options or other files:"
             f" {'; '.join(lines[:SHOWN])}{more}. Give another --out, or the same options to resume"

@@ -6,14 +6,14 @@ not when, not beside how many others.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sia_gen.core import keys
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import hash_options
@@ -47,6 +47,7 @@ class Shard:
     shard: int
     first: int
     count: int
+    prefix: str = ""  # what its samples' keys begin with, where it is not the plain name
 
     def __post_init__(self) -> None:
         """Refuses what leads out of the run folder, whoever wrote the run.json that says it."""
@@ -95,7 +96,10 @@ class Shard:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the specification as a JSON object: what its hash is of."""
-        return asdict(self)
+        found = asdict(self)
+        if not self.prefix:
+            del found["prefix"]  # specifications of before there were prefixes keep their hash
+        return found
 
     def indices(self) -> range:
         """Returns the indices of the shard's samples inside their category."""
@@ -103,7 +107,7 @@ class Shard:
 
     def sample_key(self, index: int) -> str:
         """Returns a sample's key in the tar: no dots, ASCII and short, as tar readers need."""
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', self.category)[:60]}-{index:08}"
+        return keys.sample_key(self.prefix or keys.plain_name(self.category), index)
 
     def expects(self, position: int) -> dict[str, Any]:
         """Returns what the metadata of a sample of this shard must say."""
@@ -116,6 +120,14 @@ class Shard:
         """
         del sample, images
         return ""
+
+
+def prefixes_of(categories: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Returns the `prefix` of each (dataset, category) of a run: "" where the plain name is own."""
+    found = keys.key_prefixes(categories)
+    return {
+        pair: "" if prefix == keys.plain_name(pair[1]) else prefix for pair, prefix in found.items()
+    }
 
 
 def cut(samples: int, size: int, categories: int = 1) -> list[dict[str, Any]]:

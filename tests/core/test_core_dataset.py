@@ -10,7 +10,8 @@ import pytest
 from sia_gen.core.data import textures
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import encode_png, read_image, read_mask
+from sia_gen.core.pixels.images import encode_png, read_image
+from sia_gen.core.pixels.masks import read_mask
 from sia_gen.core.seeds import generator
 
 IMAGE = encode_png(np.zeros((8, 8, 3), np.uint8))

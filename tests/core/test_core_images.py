@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import decode, encode_png, read_image, read_mask, resize_image
+from sia_gen.core.pixels.images import decode, encode_png, read_image, resize_image
+from sia_gen.core.pixels.masks import read_mask
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -79,19 +80,6 @@ def test_resizing_is_what_the_papers_loader_does(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_mask(save(tmp_path / "m.png", mask), 32), np.asarray(theirs) > 0
     )
-
-
-def test_masks_are_binary_by_any_value(tmp_path: Path) -> None:
-    values = np.zeros((8, 8), np.uint8)
-    values[2:4, 2:4], values[6, 6] = 255, 3
-    mask = read_mask(save(tmp_path / "m.png", Image.fromarray(values)))
-    np.testing.assert_array_equal(mask, values > 0)
-    rgba = np.zeros((8, 8, 4), np.uint8)
-    rgba[..., 3] = 255
-    rgba[1, 1, 0] = 9
-    mask = read_mask(save(tmp_path / "r.png", Image.fromarray(rgba)))
-    assert mask.sum() == 1
-    assert read_mask(tmp_path / "m.png", 4).dtype == np.bool_
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dataset_trees as trees
+import numpy as np
 import pytest
+from dataset_trees import Tree
 from PIL import Image
 
 from sia_gen.core.data.dataset import Dataset, open_dataset
@@ -14,7 +16,7 @@ from sia_gen.core.data.inspection import counts_of, inspect
 from sia_gen.core.data.manifest import load_manifest, manifest_names
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.foreground import estimate, parse_rule
-from sia_gen.core.pixels.images import read_image
+from sia_gen.core.pixels.images import encode_png, read_image
 
 TOTALS = {
     "mvtec-ad": (15, 3629, 467, 1258),
@@ -223,3 +225,50 @@ def test_foreground_rules_are_the_papers(together: Dataset) -> None:
         "btad/03": "otsu bright gray close=15 open=6",
     }
     assert {key: together.one(key).foreground for key in expected} == expected
+
+
+def test_mvtecs_newer_datasets_are_read_as_published(tmp_path: Path) -> None:
+    loco = Tree(tmp_path / "loco")
+    for i in range(2):
+        loco.put(f"screw_bag/train/good/{i:03}.png")
+        loco.put(f"screw_bag/validation/good/{i:03}.png")
+        loco.put(f"screw_bag/test/good/{i:03}.png")
+        loco.put(f"screw_bag/test/logical_anomalies/{i:03}.png")
+        for part in range(2):
+            name = f"screw_bag/ground_truth/logical_anomalies/{i:03}/{part:03}.png"
+            mask = np.zeros((4, 4), np.uint8)
+            mask[part, part] = 236 + part
+            loco.write(name, encode_png(mask))
+    loco.write("screw_bag/defects_config.json", b"[]")
+    one = open_dataset(loco.root).one("screw_bag")
+    drawn = [e.read_mask() for e in one.test if e.anomalous]
+    assert [int(m.sum()) for m in drawn if m is not None] == [2, 2]
+    said = inspect(open_dataset(loco.root), (one,)).problems
+    assert {p.kind for p in said if p.weight == "note"} >= {"unused"}
+    assert not any(p.kind in {"no-mask", "mask-without-image", "stray"} for p in said)
+
+    second = Tree(tmp_path / "ad2")
+    for i in range(2):
+        second.put(f"can/train/good/{i:03}_regular.png")
+        second.put(f"can/test_public/good/{i:03}_regular.png")
+        second.put(f"can/test_public/bad/{i:03}_regular.png")
+        second.put(f"can/test_public/ground_truth/bad/{i:03}_regular_mask.png", second.mask)
+        second.put(f"can/test_private/{i:03}.png")
+    can = open_dataset(second.root).one("can")
+    assert [(e.defect, e.mask is not None) for e in can.test] == [("bad", True)] * 2 + [
+        ("good", False)
+    ] * 2
+
+    third = Tree(tmp_path / "3d")
+    for i in range(2):
+        third.put(f"bagel/train/good/rgb/{i:03}.png")
+        third.write(f"bagel/train/good/xyz/{i:03}.tiff", b"depth")
+        for kind, mask in (("good", third.empty), ("hole", third.mask)):
+            third.put(f"bagel/test/{kind}/rgb/{i:03}.png")
+            third.put(f"bagel/test/{kind}/gt/{i:03}.png", mask)
+    bagel = open_dataset(third.root).one("bagel")
+    assert len(bagel.train) == 2
+    assert [(e.defect, e.mask is not None) for e in bagel.test] == [("good", False)] * 2 + [
+        ("hole", True)
+    ] * 2
+    assert all("/gt/" in str(e.mask) for e in bagel.test if e.mask)

@@ -161,7 +161,7 @@ def test_folders_that_are_no_dataset_are_told_what_is_expected(tmp_path: Path) -
     with pytest.raises(UserError, match="data is empty"):
         open_dataset("")
     with pytest.raises(UserError, match="is a file, but no list"):
-        open_dataset(tree.put("notes.txt"))
+        open_dataset(tree.put("notes.md"))
 
 
 def test_links_in_circles_among_images_are_left_out(tmp_path: Path) -> None:
@@ -185,3 +185,87 @@ def test_ok_and_good_are_both_normal(tmp_path: Path) -> None:
         ("scratch", True),
         ("scratch", True),
     ]
+
+
+ROWS: list[dict[str, object]] = [
+    {"image": "img/a1.png", "label": 0, "split": "train"},
+    {"image": "img/a2.png", "label": 0, "split": "train"},
+    {"image": "img/a3.png", "label": 0, "split": "test"},
+    {"image": "img/bad1.png", "label": 1, "mask": "img/bad1_gt.png", "split": "test"},
+]
+
+
+def _meta() -> dict[str, object]:
+    words = {"image": "img_path", "mask": "mask_path", "label": "anomaly"}
+    found: dict[str, object] = {}
+    for split in ("train", "test"):
+        own = [
+            {"cls_name": "parts", "specie_name": "", "mask_path": ""}
+            | {words[k]: v for k, v in row.items() if k in words}
+            for row in ROWS
+            if row["split"] == split
+        ]
+        found[split] = {"parts": own}
+    return found
+
+
+def _table(separator: str, header: bool) -> str:
+    lines = [separator.join(("image", "label", "mask", "split"))] if header else []
+    for row in ROWS:
+        cells = [str(row.get(k, "")) for k in ("image", "label", "mask", "split")]
+        lines.append(separator.join(cells))
+    return "\n".join(lines)
+
+
+LISTS = {
+    "array.json": json.dumps(ROWS, indent=1),
+    "meta.json": json.dumps(_meta()),
+    "flat.json": json.dumps({s: [r for r in ROWS if r["split"] == s] for s in ("train", "test")}),
+    "lines.jsonl": "\n".join(json.dumps(row) for row in ROWS),
+    "semicolon.csv": _table(";", True),
+    "tabs.tsv": _table("\t", True),
+    "bars.csv": _table("|", True),
+    "headless.csv": _table(",", False),
+    "headless.txt": _table(";", False),
+    "utf-16.csv": _table("\t", True),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_as_people_have_them(tree: Tree, name: str) -> None:
+    coding = "utf-16" if name == "utf-16.csv" else "utf-8"
+    dataset = open_dataset(tree.write(name, LISTS[name].encode(coding)))
+    (one,) = dataset.categories
+    assert [p.name for p in one.train] == ["a1.png", "a2.png"]
+    assert [(e.path.name, e.anomalous, e.mask is not None) for e in one.test] == [
+        ("a3.png", False, False),
+        ("bad1.png", True, True),
+    ]
+
+
+def test_a_list_of_blanks_and_probabilities(tree: Tree) -> None:
+    """elpv's labels.csv: no header, blanks between, the defect's probability, the cell's type."""
+    lines = [("a1", "0.0", "mono"), ("a2", "0.0", "poly"), ("bad1", "1.0", "mono")]
+    text = "\n".join(f"img/{n}.png  {p}               {t}" for n, p, t in lines)
+    one = open_dataset(tree.write("labels.csv", text.encode())).categories[0]
+    assert (len(one.train), len(one.test)) == (2, 1)
+    text += "\nimg/bad2.png  0.3333333333333333  mono"
+    with pytest.raises(UserError, match=r"labels\.csv:4: label 0\.3333.* decide which it is"):
+        open_dataset(tree.write("labels.csv", text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"images": [], "annotations": [], "categories": []}, "holds COCO annotations.*works is"),
+        ({"version": 1, "shapes": []}, "one JSON object with version, shapes.*works is"),
+        ({"train": {"a": 3}}, r"train\.a is no array but int"),
+        ([3], r"\[0\] is not a JSON object but int"),
+        ([{"label": 0}], r"\[0\] names no image: expected one of image"),
+    ],
+)
+def test_other_documents_are_named_and_a_way_that_works(
+    tree: Tree, content: object, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        open_dataset(tree.write("list.json", json.dumps(content).encode()))

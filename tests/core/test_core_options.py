@@ -213,3 +213,7 @@ def test_an_error_after_the_result_does_not_spoil_its_json(
     with pytest.raises(UserError):
         run("layered", "--json", "--batch", "0")
     assert '"exit_code": 2' in capsys.readouterr().out
+
+
+def test_a_pair_of_numbers_is_no_number_of_base_sixty() -> None:
+    assert parse_settings(("tiles=256:64", "size=12")) == {"tiles": "256:64", "size": 12}

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector import checkpoint, scorefile
-from detector.data import mixture, normals
+from detector import checkpoint, mixture, scorefile
+from detector import run_folder as runfolder
+from detector.data import task as task_module
 from detector.data.source import Mixture, held_out_rule
 from detector.data.task import single, together
 from detector.inference.score import score
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
-from detector.training import selection
 from detector.training.train import accelerator_for, train
 from harness.board import build as leaderboard
 from harness.board import tables
 from harness.measure import detection
+from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.ranking import rank
@@ -57,14 +57,14 @@ def test_held_out_protocol_chooses_without_test_or_training_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: set[Path] = set()
-    original = normals.read_image
+    original = task_module.read_image
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    monkeypatch.setattr(normals, "read_image", spy)
-    monkeypatch.setattr(selection, "read_image", spy)
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(category_module, "read_image", spy)
     options = tiny(steps=60, protocol="held-out", holdout=0.3, look_every=10, patience=2)
     task = single(stripes, find_shards(generated))
     facts = train(options, task, tmp_path / "run", cpu())

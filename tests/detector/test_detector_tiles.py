@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector import tiles
-from detector.frame import Frame, parse_tiles, to_size
+from detector.frame import Frame, to_size
 from detector.scorefile import image_scores
+from detector.words import parse_tiles
 from sia_gen.core.errors import UserError
 
 

@@ -21,16 +21,17 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 
 from detector import checkpoint, scorefile
-from detector.data import normals
+from detector import run_folder as runfolder
+from detector.data import task as task_module
 from detector.data.task import single
-from detector.inference import maps as infer
 from detector.inference.score import score
 from detector.model import Inputs
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
+from detector.training import train as train_module
 from detector.training import train as training
 from detector.training.train import accelerator_for, train
+from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError, VerificationError
 from sia_gen.core.provenance import sha256_file
@@ -95,13 +96,13 @@ def test_law_13_training_reads_no_test_image(
 ) -> None:
     read: set[Path] = set()
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    original = normals.read_image
-    monkeypatch.setattr(normals, "read_image", spy)
-    monkeypatch.setattr(infer, "read_image", spy)
+    original = task_module.read_image
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(category_module, "read_image", spy)
     options = tiny(steps=4, holdout=0.2)
     train(options, single(stripes, find_shards(generated)), tmp_path / "run", cpu())
     assert read and read <= set(stripes.train)
@@ -115,17 +116,24 @@ def test_held_out_images_are_not_trained_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: set[Path] = set()
-    original = normals.read_image
+    original = task_module.read_image
 
-    def spy(path: Path, size: int | None = None) -> Any:
+    def spy(path: Path, size: int | None = None, value_range: Any = None) -> Any:
         read.add(path)
-        return original(path, size)
+        return original(path, size, value_range)
 
-    monkeypatch.setattr(normals, "read_image", spy)
+    def scored(*arguments: Any) -> Any:
+        trained_on.extend(read)
+        return score(*arguments)
+
+    trained_on: list[Path] = []
+    score = train_module.score_images
+    monkeypatch.setattr(task_module, "read_image", spy)
+    monkeypatch.setattr(train_module, "score_images", scored)
     tars = find_shards(generated)
     facts = train(tiny(steps=4, holdout=0.2), single(stripes, tars), tmp_path / "run", cpu())
     used, held = runfolder.split_training(stripes, 0.2)
-    assert read == set(used) and not read & set(held)
+    assert set(trained_on) == set(used) and not set(trained_on) & set(held)
     assert facts["reference"]["images"] == "held-out"
     assert len(facts["reference"]["score_max"]) == len(held)
 

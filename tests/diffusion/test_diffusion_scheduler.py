@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from sia_gen.core.errors import UserError
 from sia_gen.diffusion.sampling import image_generators, sample
 from sia_gen.diffusion.scheduler import SDASScheduler
+from sia_gen.diffusion.unet import even_phases, fold, unfold
 
 
-def chain(**options: str) -> SDASScheduler:
-    made = SDASScheduler(**options)  # type: ignore[arg-type]
+def chain(**options: Any) -> SDASScheduler:
+    made = SDASScheduler(**options)
     made.set_timesteps(20)
     return made
 
@@ -85,3 +87,32 @@ def test_noise_of_an_image_is_its_own() -> None:
     for position, seed in enumerate((5, 6, 7, 8)):
         np.testing.assert_array_equal(images([seed])[0], batch[position])
     np.testing.assert_array_equal(images([8, 6])[1], batch[1])
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_even_phases_leave_an_x_0_without_the_pattern_of_the_fold_and_the_rest_alone(
+    kind: str,
+) -> None:
+    made = chain(prediction_type=kind, timestep_spacing="quadratic", clip_sample=False)
+    random = torch.Generator().manual_seed(0)
+    x, output = torch.randn(2, 3, 8, 8, generator=random), torch.randn(2, 6, 8, 8, generator=random)
+    t = int(made.timesteps[10])
+    folded = torch.cat([fold(o, 2) for o in output.chunk(2, dim=1)], dim=1)
+    even = even_phases(folded, fold(x, 2), float(made.full.alphas_cumprod[t]), 3, kind)
+    steps = [made.step(o, t, x, noise=torch.zeros_like(x)) for o in (output, unfold(even, 2))]
+    phases = fold(steps[1].pred_original_sample, 2).mean(dim=(2, 3)).view(2, 3, 4)
+    torch.testing.assert_close(phases, phases.mean(dim=2, keepdim=True).expand_as(phases))
+    change = fold(steps[1].pred_original_sample - steps[0].pred_original_sample, 2)
+    torch.testing.assert_close(change, change[:, :, :1, :1].expand_as(change), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(steps[0].variance, steps[1].variance)
+
+
+def test_quadratic_spacing_has_more_steps_at_low_noise_and_ends_in_pure_noise() -> None:
+    made = chain(timestep_spacing="quadratic")
+    kept = made.chain.timesteps
+    assert kept[:4].tolist() == [0, 3, 11, 25] and kept[-1] == 999
+    assert (np.diff(kept) > 0).all() and (np.diff(kept) == np.sort(np.diff(kept))).all()
+    full = SDASScheduler(timestep_spacing="quadratic")
+    np.testing.assert_array_equal(full.chain.timesteps, np.arange(1000))
+    with pytest.raises(UserError, match="'trailing' is not one of leading, quadratic"):
+        SDASScheduler(timestep_spacing="trailing")

@@ -86,11 +86,16 @@ def learned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_it_learns(learned: Path, data: Path, tmp_path: Path) -> None:
+def test_it_learns(
+    learned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     facts = describe(learned)
     losses = [row["mse"] for row in facts.training["losses"]]
     assert losses[-1] < 0.4 * losses[0]
-    first = describe(train(options(data, tmp_path / "run", steps=1))).health
+    told = options(data, tmp_path / "run", steps=1, report_to="tensorboard")
+    first = describe(train(told)).health
+    assert "next: look at it, sia-gen preview" in capsys.readouterr().err
+    assert list((tmp_path / "run" / "logs").rglob("events.out.tfevents.*"))
     assert facts.health["worst_relative"] < 0.2 * first["worst_relative"]
     assert first["passed"] is False
     made = load_generator(learned, device="cpu", precision="fp32").images(

@@ -1,4 +1,4 @@
-"""Runs on a real S3 server: the same shards, one winner of a race, faults of the network."""
+"""Runs on an S3 server (moto, a mock): the same shards, one winner of a race, network faults."""
 
 from __future__ import annotations
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from sia_gen.core.errors import UserError, near_names
-from sia_gen.core.pixels.images import Mask, read_mask, read_size
+from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size
+from sia_gen.core.pixels.masks import fit_mask, read_mask
+from sia_gen.core.pixels.ranges import Measured, ValueRange, any_wide, measure
 
 GOOD = "good"
 Kind = Literal["texture", "object", "unknown"]
@@ -24,11 +27,17 @@ class ExampleImage:
     path: Path
     defect: str
     mask: Path | None
+    more_masks: tuple[Path, ...] = ()  # of the same image: MVTec LOCO has one for each defect
 
     @property
     def anomalous(self) -> bool:
         """Whether the image shows a defect."""
         return self.defect != GOOD
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """The image's mask files; the defect is their union."""
+        return () if self.mask is None else (self.mask, *self.more_masks)
 
     def read_mask(self, size: int | None = None) -> Mask | None:
         """Returns the mask as bool (H, W), or None where there is none or an empty one.
@@ -36,17 +45,23 @@ class ExampleImage:
         Such an image tells nothing of where its defect is: pixel metrics leave it out. A mask of
         another size than its image is refused, for nobody knows how it lies on the image.
         """
-        if self.mask is None:
+        if not self.masks:
             return None
-        of_image, of_mask = read_size(self.path), read_size(self.mask)
-        if of_image != of_mask:
-            message = (
-                f"mask {self.mask} is {of_mask[0]} x {of_mask[1]} pixels, its image {self.path}"
-                f" {of_image[0]} x {of_image[1]}: replace the mask, or remove it"
-            )
-            raise UserError(message)
-        mask = read_mask(self.mask, size)
-        return mask if np.any(mask) else None
+        of_image = read_size(self.path)
+        whole: Mask = np.zeros(of_image[::-1], dtype=np.bool_)
+        for path in self.masks:
+            of_mask = read_size(path)
+            if of_image != of_mask:
+                message = (
+                    f"mask {path} is {of_mask[0]} x {of_mask[1]} pixels, its image {self.path}"
+                    f" {of_image[0]} x {of_image[1]}: replace the mask, or remove it"
+                )
+                raise UserError(message)
+            whole |= read_mask(path)
+        if not whole.any():
+            return None
+        mask = whole if size is None else fit_mask(whole, size, size)
+        return mask if mask.any() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +81,52 @@ class Category:
     foreground: str = "auto"
     class_index: int | None = None
     train_anomalous: tuple[ExampleImage, ...] = ()
+    given_range: ValueRange | None = None  # what means black and white in files of over 8 bits
+
+    @cached_property
+    def measured_range(self) -> Measured | None:
+        """What the normal images of more than 8 bits hold, or None where they have 8 bits."""
+        return measure(self.train)
+
+    @cached_property
+    def value_range(self) -> ValueRange | None:
+        """The one range that all its images are read with: given, measured, or None for 8 bits.
+
+        UserError for a range that is given for files of 8 bits.
+        """
+        if self.given_range is None:
+            return self.measured_range.value_range if self.measured_range else None
+        if not any_wide(self.train):
+            low, high = self.given_range
+            raise UserError(
+                f"--range {low:g} {high:g} is for files of more than 8 bits, and {self.key} has"
+                " none: leave it out"
+            )
+        return self.given_range
+
+    def range_note(self) -> str | None:
+        """Returns what a user should know of how files of more than 8 bits are read, or None."""
+        if self.value_range is None:
+            return None
+        low, high = self.value_range
+        if self.given_range is not None:
+            return f"{self.key}: read at the given range {low:g} to {high:g}"
+        measured = self.measured_range
+        assert measured is not None  # otherwise there were no range
+        text = (
+            f"{self.key}: values {measured.used_low:g} to {measured.used_high:g} in"
+            f" {measured.files} normal images, read at {low:g} to {high:g}"
+        )
+        if not measured.narrow:
+            return text
+        return (
+            f"warning: {text}, far below the file type's 0 to {measured.full:g}: give --range LOW"
+            " HIGH, the values that mean black and white"
+        )
+
+    def read_image(self, path: Path, size: int | None = None) -> Array8:
+        """Returns one of its images as uint8 RGB (H, W, 3), read with the category's range."""
+        return read_image(path, size, self.value_range)
 
     @property
     def key(self) -> str:

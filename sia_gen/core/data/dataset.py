@@ -6,6 +6,7 @@
     NAME=PATH        any of these under a dataset's name: `mvtec-ad=/data/mvtec`
     A,B,...          several of these together
     textures         the embedded dataset, written to disk on first use
+    s3://BUCKET/...  a folder in an object store, of which a copy is kept in the cache
 
 Nothing downstream knows which of these a dataset was.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,10 @@ from sia_gen.core.data.manifest import (
     recognise,
 )
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.store.files import cache_folder
+from sia_gen.core.store.mirror import local_folder
+from sia_gen.core.store.objects import is_url, locate
 
 __all__ = [
     "GOOD",
@@ -183,7 +187,8 @@ def _together(opened: list[Dataset], root: Path) -> Dataset:
 
 
 def _open_one(data: str, given: str | None = None) -> Dataset:
-    path = Path(data)
+    # An address is kept here as a copy: what every command reads again and again.
+    path = local_folder(locate(data)) if is_url(data) else Path(data)
     if data in EMBEDDED and given is None and not path.exists():
         from sia_gen.core.data import textures
 
@@ -225,18 +230,29 @@ def _named_inside(dataset: Dataset, given: str, path: Path) -> Dataset:
     return inner
 
 
-def open_dataset(data: str | Path) -> Dataset:
+def open_dataset(data: str | Path, value_range: Sequence[float] | None = None) -> Dataset:
     """Returns the dataset that `--data` means; the module's head lists what it may be.
 
-    Raises UserError for a missing folder, an unknown layout, or an empty category.
+    `value_range` is what means black and white in files of more than 8 bits; without it each
+    category's is measured. Raises UserError for a missing folder, an unknown layout, or an empty
+    category.
     """
     text = os.fspath(data)
     if not text.strip():
         raise UserError(f"data is empty: {EXPECTED}")
+    given = checked(value_range)
     try:
-        return _open(text)
+        dataset = _open(text)
     except OSError as error:
         raise UserError(f"data {text[:80]}: {error.strerror or error}") from error
+    if given is None:
+        return dataset
+    changed = {c.key: replace(c, given_range=given) for c in dataset.categories}
+    return replace(
+        dataset,
+        categories=tuple(changed.values()),
+        usual=tuple(changed[c.key] for c in dataset.usual),
+    )
 
 
 def _open(text: str) -> Dataset:

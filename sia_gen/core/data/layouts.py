@@ -2,6 +2,9 @@
 
 folders   <category>/train/{good,ok}, test/{good,ok}, test/<defect>, ground_truth/<defect>
           (MVTec-AD, MPDD, BTAD, VisA as prepared by its authors and as RealNet's)
+          with ground_truth/<defect>/<stem>/*.png, several masks an image (MVTec LOCO); with
+          test_public/{good,bad,ground_truth} (MVTec AD 2); with rgb/ and gt/ below each of these
+          folders (MVTec 3D-AD: its depth maps are not read)
 visa      <category>/Data/Images/{Normal,Anomaly} with split_csv/1cls.csv (VisA as published)
 ksdd2     train/NNNNN.png, test/NNNNN.png, each with NNNNN_GT.png beside it (KolektorSDD2)
 flat      a folder of normal images and nothing else
@@ -10,15 +13,17 @@ flat      a folder of normal images and nothing else
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import is_image_name, read_mask
+from sia_gen.core.pixels.images import is_image_name
+from sia_gen.core.pixels.masks import read_mask
 
 NORMAL_NAMES = (GOOD, "ok")
+TRUTH = "ground_truth"
 VISA_SPLIT = ("split_csv/1cls.csv", "1cls.csv")
 # "10301 (copy).png" of KolektorSDD2: copies of other files, one of them a mask.
 COPY = re.compile(r"\(copy\)|\bcopy\b|- Copy", re.IGNORECASE)
@@ -63,7 +68,7 @@ def train_folder(category: Path) -> Path | None:
     return None
 
 
-def masks_by_stem(folder: Path) -> Mapping[str, Path]:
+def masks_by_stem(folder: Path) -> dict[str, Path]:
     """Returns a folder's masks by the stem of the image they belong to: `_mask` is taken off.
 
     Extensions may differ from the images'. Where both `000_mask.png` and `000.png` exist, the
@@ -78,6 +83,30 @@ def masks_by_stem(folder: Path) -> Mapping[str, Path]:
     return found
 
 
+def _pictures(folder: Path) -> tuple[Path, ...]:
+    """Returns the images of a folder; of MVTec 3D-AD those in rgb/ below it."""
+    own = images_in(folder)
+    return own or images_in(folder / "rgb")
+
+
+def _masks_of(folder: Path, truth: Path) -> Callable[[Path], tuple[Path, ...]]:
+    """Returns what finds an image's masks: files by its stem, or all in a folder of that name."""
+    named = masks_by_stem(truth) | masks_by_stem(folder / "gt")
+
+    def find(image: Path) -> tuple[Path, ...]:
+        if image.stem in named:
+            return (named[image.stem],)
+        return images_in(truth / image.stem)
+
+    return find
+
+
+def _test_folder(category: Path) -> Path:
+    """Returns where the test images lie: of MVTec AD 2's parts, the only one with labels."""
+    public = category / "test_public"
+    return public if public.is_dir() and not (category / "test").is_dir() else category / "test"
+
+
 def read_folders(category: Path) -> Found:
     """Returns a category in MVTec-AD's layout, with `good` or `ok` for normal images."""
     good = train_folder(category)
@@ -87,20 +116,27 @@ def read_folders(category: Path) -> Found:
             f" images in {category / 'train' / GOOD}"
         )
         raise UserError(message)
-    train = images_in(good)
+    train = _pictures(good)
     if not train:
         raise UserError(f"{good} holds no image: put the normal images there")
     examples: list[ExampleImage] = []
-    tests = folders_in(category / "test") if (category / "test").is_dir() else []
-    for folder in tests:
+    test = _test_folder(category)
+    truth = next((p for p in (test / TRUTH, category / TRUTH) if p.is_dir()), category / TRUTH)
+    for folder in folders_in(test) if test.is_dir() else []:
+        if folder.name == TRUTH:
+            continue
         normal = folder.name in NORMAL_NAMES
-        masks = {} if normal else masks_by_stem(category / "ground_truth" / folder.name)
-        examples += [
-            ExampleImage(
-                path=path, defect=GOOD if normal else folder.name, mask=masks.get(path.stem)
+        masks_of = _masks_of(folder, truth / folder.name)
+        for path in _pictures(folder):
+            masks = () if normal else masks_of(path)
+            examples.append(
+                ExampleImage(
+                    path=path,
+                    defect=GOOD if normal else folder.name,
+                    mask=masks[0] if masks else None,
+                    more_masks=masks[1:],
+                )
             )
-            for path in images_in(folder)
-        ]
     return Found(name=category.name, root=category, train=train, test=tuple(examples))
 
 

@@ -1,11 +1,11 @@
-"""Datasets given by a list: CSV with a header, or JSON lines, with one image a line.
+"""Datasets given by a list: CSV or JSON (rows.py says which kinds), with one image a line.
 
-    image     image, filename, path, image_path            relative to the list, or absolute
+    image     image, filename, path, image_path, img_path  relative to the list, or absolute
     label     label, label_name, anomaly                   0/normal/good or 1/anomaly/defect name
     mask      mask, maskname, mask_path                    optional
     split     split                                        train or test
-    category  category, clsname, object, class             optional
-    defect    defect, defect_type                          optional: the defect's name
+    category  category, clsname, cls_name, object, class   optional
+    defect    defect, defect_type, specie_name             optional: the defect's name
 
 The RealNet authors' split files (train_bottle.json, test_bottle.json: JSON lines) are such lists,
 and so is VisA's 1cls.csv. Every fault names its line.
@@ -13,39 +13,19 @@ and so is VisA's 1cls.csv. Every fault names its line.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sia_gen.core.data.category import GOOD, ExampleImage
 from sia_gen.core.data.layouts import Found, list_folder
+from sia_gen.core.data.rows import ANOMALOUS, NORMAL, Row, read_rows
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.documents import parse_json, read_limited
 from sia_gen.core.store.paths import checked_name, relative_name
 
 SUFFIXES = (".csv", ".json", ".jsonl")
-_NAMES = {
-    "image": ("image", "filename", "path", "image_path", "file"),
-    "label": ("label", "anomaly", "label_name"),
-    "mask": ("mask", "maskname", "mask_path"),
-    "split": ("split",),
-    "category": ("category", "clsname", "object", "class"),
-    "defect": ("defect", "defect_type"),
-}
-_NORMAL = {"0", "0.0", "false", "normal", "good", "ok"}
-_ANOMALOUS = {"1", "1.0", "true", "anomaly", "anomalous", "abnormal", "defective", "bad", "ko"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a list, still in the list's own words."""
-
-    where: str  # FILE:LINE
-    values: dict[str, str]
+TEXTS = (".tsv", ".txt")  # lists where a user gives them by name
 
 
 @dataclass
@@ -57,63 +37,7 @@ class _Files:
 
 def is_list(path: Path) -> bool:
     """Returns whether a file name is that of a list."""
-    return path.suffix.lower() in SUFFIXES
-
-
-def _known(raw: dict[str, Any], where: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    folded = {str(key).strip().casefold(): value for key, value in raw.items() if key is not None}
-    for word, names in _NAMES.items():
-        for name in names:
-            value = folded.get(name)
-            if value is not None and str(value).strip():
-                values[word] = str(value).strip()
-                break
-    if "image" not in values:
-        named = ", ".join(_NAMES["image"])
-        message = f"{where} names no image: expected one of {named}, found {', '.join(folded)}"
-        raise UserError(message)
-    return values
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Returns the lines of a CSV or JSON-lines file; UserError with the line of the first fault."""
-    try:
-        text = read_limited(path).decode("utf-8-sig").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable UTF-8 text: {error}") from error
-    rows = list(_csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text))
-    if not rows:
-        raise UserError(f"{path} lists no image")
-    return rows
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for raw in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in raw:
-                raise UserError(f"{where} has more columns than the header")
-            if any(value is None for value in raw.values()):
-                raise UserError(f"{where} has fewer columns than the header")
-            yield Row(where=where, values=_known(raw, where))
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num} is no line of a CSV file: {error}") from error
-
-
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            raw = parse_json(line)
-        except ValueError as error:
-            raise UserError(f"{where} is not a JSON object: {error}") from error
-        if not isinstance(raw, dict):
-            raise UserError(f"{where} is not a JSON object but {type(raw).__name__}")
-        yield Row(where=where, values=_known(raw, where))
+    return path.suffix.lower() in (*SUFFIXES, *TEXTS)
 
 
 def _located(name: str, base: Path, where: str) -> Path:
@@ -127,14 +51,26 @@ def _located(name: str, base: Path, where: str) -> Path:
     return full
 
 
+def _is_share(label: str) -> bool:
+    try:
+        return 0 < float(label) < 1
+    except ValueError:
+        return False
+
+
 def _is_anomalous(values: dict[str, str], where: str) -> bool:
     label = values.get("label", "").casefold()
     if not label:
-        return "defect" in values and values["defect"] not in {GOOD, "ok"}
-    if label in _NORMAL:
+        return values.get("defect", GOOD).casefold() not in {GOOD, "ok", "normal"}
+    if label in NORMAL:
         return False
-    if label in _ANOMALOUS:
+    if label in ANOMALOUS:
         return True
+    if _is_share(label):
+        raise UserError(
+            f"{where}: label {label} lies between normal (0) and anomalous (1): decide which it"
+            " is, or leave the line out"
+        )
     message = (
         f"{where}: label {values['label']!r} is neither normal (0, normal, good) nor anomalous"
         " (1, anomaly)"
@@ -249,7 +185,9 @@ def split_files(folder: Path) -> list[Path]:
     lists = [
         p
         for p in list_folder(folder)
-        if is_list(p) and p.stem.split("_")[0] in {"train", "test"} and p.is_file()
+        if p.suffix.lower() in SUFFIXES
+        and p.stem.split("_")[0] in {"train", "test"}
+        and p.is_file()
     ]
     single = [p for p in lists if not p.stem.endswith("_uni")]
     return single or lists

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import Array8, Mask, read_mask
+from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.pixels.masks import read_mask
 
 _CHANNELS = {"red": 0, "green": 1, "blue": 2}
 RULE_SIZE = 256  # pixels a side at which the sizes of a rule are given

@@ -11,6 +11,14 @@ from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.decoding import MAX_PIXELS, decoding, open_limited
+from sia_gen.core.pixels.ranges import (
+    ValueRange,
+    deep_channels,
+    is_wide,
+    raw_values,
+    scale,
+    usual_range,
+)
 
 __all__ = ["MAX_PIXELS"]
 
@@ -26,7 +34,8 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def _open(path: Path, *, header_only: bool = False) -> Image.Image:
+def open_image(path: Path, *, header_only: bool = False) -> Image.Image:
+    """Returns an image file, decoded unless its header is enough; UserError for what is none."""
     with decoding(path):
         image = open_limited(path, path)
         frames = getattr(image, "n_frames", 1)
@@ -43,33 +52,22 @@ def read_size(path: Path) -> tuple[int, int]:
 
     A photograph that its camera marks as lying on its side is turned; UserError if it is no image.
     """
-    with decoding(path), _open(path, header_only=True) as image:
+    with decoding(path), open_image(path, header_only=True) as image:
         # PNG would decode the whole file to look for a mark that is hardly ever there.
         marked = image.format != "PNG" or "exif" in image.info
         sideways = marked and image.getexif().get(ORIENTATION, 1) in {5, 6, 7, 8}
         return (image.height, image.width) if sideways else image.size
 
 
-def _scale_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} holds NaN or infinite pixel values")
-    # 16-bit files use the full range of their type; floats and 32-bit integers have no agreed
-    # range, so that of the image itself is used.
-    high = 65535.0 if image.mode.startswith("I;16") else float(values.max(initial=0.0))
-    if image.mode == "I" and values.min(initial=0.0) >= 0 and high <= 65535:
-        high = 65535.0
-    low = min(0.0, float(values.min(initial=0.0)))
-    if image.mode == "F" and low >= 0 and high <= 1.0:
-        high = 1.0
-    span = high - low if high > low else 1.0
-    return Image.fromarray(np.rint((values - low) / span * 255.0).astype(np.uint8))
-
-
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _scale_to_8_bits(image, path)
+def _to_rgb(path: Path, value_range: ValueRange | None) -> Image.Image:
+    # Of channels of 16 bits Pillow keeps the upper 8, which is their usual range.
+    deep = value_range is not None and deep_channels(open_image(path, header_only=True))
+    image = open_image(path)
+    if deep or is_wide(image):
+        values = raw_values(image, path, deep=deep)
+        image = Image.fromarray(scale(values, value_range or usual_range(values, path)))
+    else:
+        image = ImageOps.exif_transpose(image)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         # Transparent pixels have no colour of their own: they are laid on black.
         rgba = image.convert("RGBA")
@@ -85,29 +83,18 @@ def _resized(image: Image.Image, size: int | None, method: Image.Resampling) -> 
     return image.resize((size, size), method)
 
 
-def read_image(path: Path, size: int | None = None) -> Array8:
+def read_image(
+    path: Path, size: int | None = None, value_range: ValueRange | None = None
+) -> Array8:
     """Returns an image file as uint8 RGB (H, W, 3), resized to size x size if a size is given.
 
-    Gray, palette, RGBA, CMYK and 16-bit files (scaled, not clipped) and EXIF rotation are handled.
+    Gray, palette, RGBA, CMYK and EXIF rotation are handled. Of files with more than 8 bits
+    `value_range` becomes 0 to 255; without it the range that their type means (see ranges.py).
     Resizing is bilinear with antialiasing and without crop, as the papers' loaders do (Pillow's).
     """
     with decoding(path):
-        image = _resized(_to_rgb(_open(path), path), size, Image.Resampling.BILINEAR)
+        image = _resized(_to_rgb(path, value_range), size, Image.Resampling.BILINEAR)
         return np.array(image, dtype=np.uint8)
-
-
-def read_mask(path: Path, size: int | None = None) -> Mask:
-    """Returns a mask file as bool (H, W): True where any channel is above 0; nearest resizing."""
-    with decoding(path):
-        image = _open(path)
-        values = np.asarray(image.convert("RGB") if image.mode in {"P", "CMYK"} else image)
-    if image.mode in {"LA", "RGBA"}:
-        values = values[..., :-1]
-    mask = values.any(axis=-1) if values.ndim == 3 else values != 0
-    if size is not None and mask.shape != (size, size):
-        resized = Image.fromarray(mask.astype(np.uint8) * 255)
-        mask = np.asarray(resized.resize((size, size), Image.Resampling.NEAREST)) > 0
-    return np.array(mask, dtype=np.bool_)
 
 
 def resize_image(image_HWC: Array8, size: int) -> Array8:

@@ -51,6 +51,11 @@ class Ragged:
         return sum(h * w for h, w in self.sizes)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values."""
+        return self.flat.dtype
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """The number of maps and their sizes: equal where two have the same maps."""
         return len(self), *self.sizes

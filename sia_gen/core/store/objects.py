@@ -168,8 +168,17 @@ class ObjectPath:
         A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
         own object: the same content counts as written.
         """
+
+        def put(fs: Any) -> None:
+            try:
+                fs.pipe_file(str(self.key), content, mode="create")
+            except OSError as error:
+                if _is_refused(error):
+                    raise FileExistsError(str(self)) from error
+                raise
+
         try:
-            self._call(lambda fs: fs.pipe_file(str(self.key), content, mode="create"))
+            self._call(put)
         except FileExistsError:
             return self._holds(content)
         return True
@@ -235,6 +244,14 @@ class ObjectPath:
         raise AssertionError("unreachable")
 
 
+def _is_refused(error: OSError) -> bool:
+    """Returns whether a store answered 412: s3fs knows it only where the answer names the condition
+    that failed, which not every store does."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == 412 or response.get("Error", {}).get("Code") == "PreconditionFailed"
+
+
 Location = Path | ObjectPath
 
 
@@ -253,6 +270,21 @@ def filesystem(scheme: str) -> Any:
 def is_url(text: str) -> bool:
     """Returns whether a text names a place by a scheme."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:", text) is not None
+
+
+def require_local(place: str | Path, what: str) -> Path:
+    """Returns a local path; UserError for an address where a command takes paths only.
+
+    A path made of `s3://bucket` has lost a slash: it is known by its first part.
+    """
+    text = str(place)
+    if is_url(text) or (isinstance(place, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)):
+        address = text if "://" in text else text.replace(":/", "://", 1)
+        raise UserError(
+            f"{what} {address}: this command takes files and folders only, no address; give a local"
+            " path, and copy to the store yourself"
+        )
+    return Path(place)
 
 
 def locate(text: str) -> Location:

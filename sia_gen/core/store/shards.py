@@ -24,6 +24,7 @@ from sia_gen.core.store.files import create_bytes, read_json, to_json, write_byt
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, ObjectPath, StoreError
 from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder, members
+from sia_gen.core.store.walk import walk
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
 
@@ -216,6 +217,14 @@ class ShardReader:
         return (self.image(i) for i in range(len(self)))
 
 
+def _tars_below(base: Location) -> list[Location]:
+    if isinstance(base, Path):
+        return [*walk(base, lambda path: path.suffix == ".tar" and path.name[0] != ".")]
+    every: list[Location] = [*base.rglob("*.tar")]
+    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
+    return [tar for tar in ordered if not tar.name.startswith(".")]
+
+
 @overload
 def find_shards(folder: Path, category: str | None = None) -> list[Path]: ...
 @overload
@@ -230,9 +239,7 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
     if not folder.is_dir():
         raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
-    every: list[Location] = [*base.rglob("*.tar")]
-    ordered = sorted(every, key=lambda tar: str(tar).split("/"))
-    tars = [tar for tar in ordered if not tar.name.startswith(".")]
+    tars = _tars_below(base)
     found = ((tar, read_record(tar)) for tar in tars)
     done = [
         tar

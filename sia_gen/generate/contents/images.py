@@ -19,7 +19,14 @@ from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder
 from sia_gen.generate import levels, model
 from sia_gen.generate.card import SHEET, Card, head, histogram, table, tail
-from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart, stored_options
+from sia_gen.generate.content import (
+    Made,
+    Prepared,
+    WorkerConfig,
+    open_apart,
+    stored_options,
+    stored_text,
+)
 from sia_gen.generate.options import RunOptions
 from sia_gen.generate.recipe import ImageShard, Recipe, specs
 from sia_gen.runs.index import Finished
@@ -60,6 +67,7 @@ def prepare(options: RunOptions) -> PreparedImages:
             read_size(path)
     located = model.locate(options.model)
     facts = model.describe(located)
+    categories = model.as_trained(categories, facts)
     model.require_classes(options.model, facts, [category.name for category in categories])
     several = dataset.layout == "set"
     names = tuple(category.key if several else category.name for category in categories)
@@ -117,9 +125,11 @@ def stored(
 ) -> PreparedImages:
     """Returns the run of this run.json, checked again, with data and model moved if given."""
     options: RunOptions = stored_options(RunOptions, document, out=out)
+    found = document.get("model", {})
+    found = found if isinstance(found, dict) else {}
     places = {
-        "data": data or document.get("data", options.data),
-        "model": model or document.get("model", {}).get("located", options.model),
+        "data": data or stored_text(document, "data", options.data),
+        "model": model or stored_text(found, "located", options.model),
     }
     return prepare(stored_options(RunOptions, document, out=out, **places))
 

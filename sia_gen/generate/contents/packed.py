@@ -18,16 +18,18 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.decoding import decoding, open_limited
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
+from sia_gen.core.pixels.ranges import ValueRange, checked, measure
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
 from sia_gen.core.store.tars import TarBuilder
+from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.core.text import markdown
 from sia_gen.generate.card import SHEET, Card, head, table, tail
-from sia_gen.generate.content import Made, Prepared, WorkerConfig, stored_options
+from sia_gen.generate.content import Made, Prepared, WorkerConfig, stored_options, stored_text
 from sia_gen.generate.options import PackOptions
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished
 from sia_gen.runs.shard_health import HealthMeter
-from sia_gen.runs.spec import Shard
+from sia_gen.runs.spec import Shard, prefixes_of
 
 KIND = "sia-gen pack"
 HEAVY = False
@@ -41,11 +43,16 @@ class PackedShard(Shard):
     """One shard of packed files: their names below the source, and their hashes."""
 
     files: tuple[tuple[str, str], ...]
+    value_range: ValueRange | None = None  # of a category whose files have more than 8 bits
 
     def to_json(self) -> dict[str, Any]:
         """Returns the specification as a JSON object; its count is that of its files."""
-        content = asdict(self)
+        content = Shard.to_json(self)
         del content["count"]
+        if self.value_range is None:
+            del content["value_range"]
+        else:
+            content["value_range"] = list(self.value_range)
         return {**content, "files": [list(named) for named in self.files]}
 
     def expects(self, position: int) -> dict[str, Any]:
@@ -58,9 +65,9 @@ def _categories(source: Path) -> Iterator[tuple[str, list[Path]]]:
     if own:
         yield source.name, own
     for place in sorted(path for path in source.iterdir() if path.is_dir()):
-        if place.name.startswith("."):
+        if is_hidden(place.name):
             continue
-        files = sorted(p for p in place.rglob("*") if p.is_file() and is_image_name(p))
+        files = walk(place, is_image_name)
         if files:
             yield place.name, files
 
@@ -72,9 +79,12 @@ def scan(options: PackOptions) -> list[PackedShard]:
         raise UserError(f"{options.source} is no folder: give one with images")
     dataset = options.dataset or source.name
     specs: list[PackedShard] = []
-    for category, files in _categories(source):
+    found = list(_categories(source))
+    prefixes = prefixes_of([(dataset, category) for category, _ in found])
+    for category, files in found:
         for file in files:
             read_size(file)
+        measured = measure(files)
         for shard, start in enumerate(range(0, len(files), options.shard_size)):
             part = files[start : start + options.shard_size]
             named = tuple((p.relative_to(source).as_posix(), sha256_file(p)) for p in part)
@@ -86,6 +96,8 @@ def scan(options: PackOptions) -> list[PackedShard]:
                     first=start,
                     count=len(named),
                     files=named,
+                    prefix=prefixes[dataset, category],
+                    value_range=measured.value_range if measured else None,
                 )
             )
     if not specs:
@@ -96,7 +108,7 @@ def scan(options: PackOptions) -> list[PackedShard]:
     return specs
 
 
-def _stored(path: Path) -> tuple[bytes, str]:
+def _stored(path: Path, value_range: ValueRange | None) -> tuple[bytes, str]:
     """Returns a file's bytes and suffix as they go into a shard."""
     content = path.read_bytes()
     with decoding(path), open_limited(io.BytesIO(content), path) as image:
@@ -106,7 +118,7 @@ def _stored(path: Path) -> tuple[bytes, str]:
         still = getattr(image, "n_frames", 1) == 1
     if suffix is not None and upright and plain and still:
         return content, suffix
-    return ENCODINGS["png"].encode(read_image(path)), ".png"
+    return ENCODINGS["png"].encode(read_image(path, value_range=value_range)), ".png"
 
 
 def prepare(options: PackOptions) -> Prepared:
@@ -137,6 +149,7 @@ def planned(document: dict[str, Any]) -> list[PackedShard]:
                     **value,
                     "count": len(value["files"]),
                     "files": tuple((name, sha) for name, sha in value["files"]),
+                    "value_range": checked(value.get("value_range")),
                 }
             )
             for value in folder.recipe_of(document)["shards"]
@@ -150,7 +163,7 @@ def stored(document: dict[str, Any], out: str, *, data: str | None, model: str |
     if model is not None:
         raise UserError(f"--model {model}: no model made packed images; leave it away")
     options: PackOptions = stored_options(PackOptions, document, out=out)
-    return prepare(replace(options, source=data or document.get("source", options.source)))
+    return prepare(replace(options, source=data or stored_text(document, "source", options.source)))
 
 
 class Packer:
@@ -170,7 +183,7 @@ class Packer:
         builder, meter = TarBuilder(), HealthMeter()
         for position, (name, sha) in enumerate(spec.files):
             path = self._source / name
-            content, suffix = _stored(path)
+            content, suffix = _stored(path, spec.value_range)
             kept = sha256_bytes(content) == sha
             if not kept and sha256_file(path) != sha:
                 raise UserError(f"{path} was changed since it was read: run again")
@@ -204,7 +217,7 @@ def load(config: WorkerConfig) -> Packer:
 def card(document: dict[str, Any], finished: Finished) -> Card:
     """Returns what the dataset card says of packed images."""
     dataset = planned(document)[0].dataset
-    source = Path(document["source"]).name
+    source = Path(stored_text(document, "source", "")).name
     images = finished.images.total()
     text = f"""{head(f"{dataset}, packed", images)}
 {images} images of {len(finished.images)} categories, packed from the folder {markdown(source)}

@@ -18,12 +18,13 @@ from sia_gen import methods
 from sia_gen.core import plugins
 from sia_gen.core.context import Context, Method, context_of
 from sia_gen.core.data.category import Category
-from sia_gen.core.data.dataset import Dataset
+from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.pixels.pairs import Pair
+from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
 from sia_gen.core.seeds import derive_seed, generator
 from sia_gen.core.store.mirror import local_copy
@@ -36,13 +37,13 @@ from sia_gen.generate.content import (
     Prepared,
     WorkerConfig,
     open_apart,
-    open_data,
     stored_options,
+    stored_text,
 )
 from sia_gen.generate.options import SynthesisOptions
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished
-from sia_gen.runs.spec import Shard, cut
+from sia_gen.runs.spec import Shard, cut, prefixes_of
 
 KIND = "sia-gen pairs"
 HEAVY = False
@@ -65,6 +66,14 @@ class PairShard(Shard):
     foreground: str
     foreground_sha256: str
     format: str
+    value_range: list[float] | None = None  # that files of more than 8 bits were read with
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the specification as a JSON object; a range only where there is one."""
+        found = Shard.to_json(self)
+        if self.value_range is None:
+            del found["value_range"]
+        return found
 
     @property
     def side(self) -> int:
@@ -157,11 +166,12 @@ def prepare(options: SynthesisOptions) -> Prepared:
     """Returns a checked run; UserError names what is wrong with options, data or output."""
     module = plugins.load(methods, options.method)
     made = from_values(module.Options, dict(options.settings), f"method {options.method}")
-    dataset, out = open_apart(options.data, options.out)
+    dataset, out = open_apart(options.data, options.out, options.value_range)
     categories = dataset.select(options.categories)
     parts = cut(options.per_category, options.shard_size, len(categories))
     own = asdict(made)
     facts: dict[str, Any] = {}
+    prefixes = prefixes_of([(c.dataset, c.name) for c in categories])
     for category in categories:
         category = with_foreground(category, options.foreground)
         # Built here once, so that a missing folder or shard is told before anything is written.
@@ -176,6 +186,10 @@ def prepare(options: SynthesisOptions) -> Prepared:
             **workshop.facts,
             "format": FORMAT + (WITH_NORMAL if options.normal else ""),
         }
+        if prefix := prefixes[category.dataset, category.name]:
+            facts[category.key]["prefix"] = prefix
+        if known := category.value_range:
+            facts[category.key]["value_range"] = list(known)
     data = options.data if is_url(options.data) else dataset.origin
     prepared = Prepared(
         kind=KIND,
@@ -219,7 +233,7 @@ def stored(document: dict[str, Any], out: str, *, data: str | None, model: str |
     if model is not None:
         raise UserError(f"--model {model}: no model makes these pairs; leave it away")
     options = stored_options(SynthesisOptions, document, out=out)
-    return prepare(replace(options, data=data or document.get("data", options.data)))
+    return prepare(replace(options, data=data or stored_text(document, "data", options.data)))
 
 
 class PairMaker:
@@ -235,11 +249,12 @@ class PairMaker:
 
     def prepare(self, spec: PairShard) -> None:
         """Opens the category of a specification; UserError where its files have changed."""
-        asked = (spec.key, spec.method, hash_options(spec.options), spec.resolution)
+        known = str(spec.value_range)
+        asked = (spec.key, spec.method, hash_options(spec.options), spec.resolution, known)
         if asked == self._asked:
             return
         if self._dataset is None:
-            self._dataset = open_data(self._given["data"])
+            self._dataset = open_dataset(self._given["data"])
         name = spec.method.rpartition("-")[0]
         module = plugins.load(methods, name)
         if spec.method != f"{name}-{module.VERSION}":
@@ -248,6 +263,7 @@ class PairMaker:
         places = {"textures": self._given["textures"]} if "textures" in spec.options else {}
         made = from_values(module.Options, {**spec.options, **places}, f"method {name}")
         category = with_foreground(self._dataset.one(spec.key), self._given["foreground"])
+        category = replace(category, given_range=checked(spec.value_range))
         workshop = _open(category, name, made, spec.resolution, self._given["shards"])
         changed = [n for n, value in workshop.facts.items() if getattr(spec, n) != value]
         if changed:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sia_gen.core.context import Context, context_of
 from sia_gen.core.data.category import Category
-from sia_gen.core.data.dataset import Dataset
+from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import check, from_values, like
 from sia_gen.core.pixels.changes import pair_of, require_range
@@ -29,7 +29,7 @@ from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import model as models
 from sia_gen.generate.card import Card
-from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart, open_data
+from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart
 from sia_gen.generate.content import stored_options as read_options
 from sia_gen.generate.contents import pairs
 from sia_gen.generate.contents.pairs import PairShard
@@ -216,7 +216,7 @@ class InPlaceMaker:
         if opened == self._opened:
             return
         if self._dataset is None:
-            self._dataset = open_data(given["data"])
+            self._dataset = open_dataset(given["data"])
         category = pairs.with_foreground(self._dataset.one(spec.key), given["foreground"])
         facts = pairs.normal_image_facts(category)
         changed = [name for name, value in facts.items() if getattr(spec, name) != value]
@@ -346,7 +346,8 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     shallow, deep = shared["depth_range"]
     said = (
         f"\n- Grown in place by model `{shared['checkpoint_sha256']}`:"
-        f" strength {low:g} to {high:g}, depth {shallow:g} to {deep:g}, {shared['steps']} steps, {shared['sampler']}.\n"
+        f" strength {low:g} to {high:g}, depth {shallow:g} to {deep:g},"
+        f" {shared['steps']} steps, {shared['sampler']}.\n"
     )
     head, mark, tail = found.text.partition("\n- `<key>.png`")
     return replace(found, text=head + said + mark.lstrip("\n") + tail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,14 @@ import torch
 
 from detector import checkpoint
 from detector.frame import Frame, Map, to_size
-from detector.inference.maps import BATCH, anomaly_maps
+from detector.maps import BATCH, anomaly_maps
 from detector.model import Detector
+from detector.ranges import trained_range
 from detector.scorefile import IMAGE_SCORES, image_scores
 from detector.tiles import tiled_map
 from sia_gen.compute import device as devices
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +45,32 @@ class Engine:
     frame: Frame
     device: torch.device
     precision: str = "fp32"
+    value_range: ValueRange | None = None  # of files of more than 8 bits
 
     @classmethod
-    def load(cls, folder: Path, device_name: str, precision: str = "fp32") -> Engine:
-        """Returns the engine of a checkpoint's folder, or of one of its two files."""
+    def load(
+        cls, folder: Path, device_name: str, precision: str = "fp32", category: str | None = None
+    ) -> Engine:
+        """Returns the engine of a checkpoint's folder, or of one of its two files.
+
+        `category` (dataset/category) is the one whose images it will see, of several.
+        """
         device = devices.choose_device(device_name)
         chosen = devices.choose_precision(precision, device)
         where = folder if folder.is_dir() else folder.parent
         trained = checkpoint.load(where, device, fast=True)
         frame = Frame.of(trained.options)
-        return cls(model=trained.model, frame=frame, device=device, precision=chosen)
+        return cls(
+            model=trained.model,
+            frame=frame,
+            device=device,
+            precision=chosen,
+            value_range=trained_range(trained.facts, category),
+        )
+
+    def read(self, path: Path) -> Array8:
+        """Returns an image file as uint8 RGB (H, W, 3), read as the training's were."""
+        return read_image(path, value_range=self.value_range)
 
     def _maps(self, images_NRR3: Array8) -> Map:
         return anomaly_maps(self.model, images_NRR3, self.device, self.precision)
@@ -86,7 +104,11 @@ class Engine:
 
 
 def score_files(
-    model: Detector, paths: Sequence[Path], frame: Frame, device: torch.device
+    model: Detector,
+    paths: Sequence[Path],
+    frame: Frame,
+    device: torch.device,
+    read: Callable[[Path, int | None], Array8] = read_image,
 ) -> dict[str, list[float]]:
     """Returns the image scores of files in their order, by the names of `image_scores`."""
     engine = Engine(model=model, frame=frame, device=device)
@@ -96,7 +118,7 @@ def score_files(
     for first in range(0, len(paths), batch):
         prepared, sizes = [], []
         for path in paths[first : first + batch]:
-            image = read_image(path, None if whole else frame.resolution)
+            image = read(path, None if whole else frame.resolution)
             prepared.append(engine.prepare(image))
             sizes.append(image.shape[:2])
         for answer in engine.answers(prepared, sizes):

@@ -156,6 +156,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
         "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }
+    if task.value_ranges:
+        inputs["value_ranges"] = task.value_ranges
     return {
         "schema": SCHEMA,
         "kind": "detector run",
@@ -217,6 +219,11 @@ def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     ]
 
 
+def has_results(folder: Path) -> bool:
+    """Returns whether a run has a state or a checkpoint: one that has neither binds nobody."""
+    return (folder / DOCUMENT).is_file() or any((folder / STATE).glob("step-*"))
+
+
 def grows(recorded: dict[str, Any], asked: dict[str, Any]) -> bool:
     """Returns whether a run is asked for more steps than it was, and for nothing else."""
     old, new = recorded["options"], asked["options"]
@@ -242,9 +249,16 @@ def check_claim(folder: Path, document: dict[str, Any]) -> str:
                 " or new folder with --out"
             )
         return "new"
+    if not has_results(folder):
+        return "new"
     found = differences(read_json(recorded), document)
     if found and grows(read_json(recorded), document):
         return "growing"
+    if [text.partition(":")[0] for text in found] == ["train_sha256"]:
+        raise UserError(
+            f"the normal images of {document['category']} were changed since {folder} was begun"
+            f" ({found[0]}): put them back, or give another --out"
+        )
     if found:
         raise UserError(
             f"{folder} belongs to a run with other options: {'; '.join(found)}. Give the same"
@@ -262,7 +276,7 @@ def claimed(folder: Path, document: dict[str, Any]) -> Iterator[None]:
     with held(folder):
         for leftover in (folder / STATE).glob(f"{TEMPORARY_PREFIX}*"):
             discard(leftover)
-        if not (folder / OPTIONS).is_file() or grows(read_json(folder / OPTIONS), document):
+        if not has_results(folder) or grows(read_json(folder / OPTIONS), document):
             (folder / DOCUMENT).unlink(missing_ok=True)
             write_json(folder / OPTIONS, document)
         yield
