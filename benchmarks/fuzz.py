@@ -144,9 +144,8 @@ def _image(form: str, **how: Any) -> Callable[[Path], Path]:
 
 
 def _read_picture(path: Path) -> None:
-    from sia_gen.care.pack import _stored
-
     from sia_gen.core.pixels import images
+    from sia_gen.generate.contents.packed import _stored
 
     readers: list[Callable[[], object]] = [
         lambda: images.read_size(path),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.checkpoint import read_facts
 from detector.training import advice
-from detector.training import run_folder as runfolder
 from detector.training.tasks import Plan
 from detector.training.train import accelerator_for, train
 from sia_gen.core.signals import StopFlag

@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 
 from detector import checkpoint, scorefile
+from detector import run_folder as runfolder
 from detector.data import task as task_module
 from detector.data.task import single
 from detector.inference.score import score
 from detector.model import Inputs
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training import train as train_module
 from detector.training import train as training
 from detector.training.train import accelerator_for, train
