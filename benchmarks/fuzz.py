@@ -145,14 +145,15 @@ def _image(form: str, **how: Any) -> Callable[[Path], Path]:
 
 def _read_picture(path: Path) -> None:
     from sia_gen.core.pixels import images
+    from sia_gen.core.pixels.masks import read_mask
     from sia_gen.generate.contents.packed import _stored
 
     readers: list[Callable[[], object]] = [
         lambda: images.read_size(path),
         lambda: images.read_image(path, 16),
-        lambda: images.read_mask(path),
+        lambda: read_mask(path),
         lambda: images.decode(path.read_bytes(), "x"),
-        lambda: _stored(path),
+        lambda: _stored(path, None),
     ]
     _each(readers)
 
