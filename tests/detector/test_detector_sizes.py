@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detector.training.run_folder import split_training
 from PIL import Image
 
 import harness
@@ -18,6 +17,7 @@ from detector.data.task import single
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
 from detector.options import TrainOptions
+from detector.run_folder import split_training
 from detector.training import advice
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
