@@ -36,11 +36,12 @@ demo-train: install ## Train the shipped model again (over an hour on 2 cores)
 test: install ## Run the tests
 	$(BIN)/python -m pytest
 
-check: install ## Lint, formatting, types, and which way the imports point
+check: install ## Lint, formatting, types, which way the imports point, and what is declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 bench: install ## Run the benchmarks (minutes); see benchmarks/
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -21,10 +21,10 @@ from PIL import Image
 
 from detector import models
 from detector.api import Detector
+from detector.engine import Engine
 from detector.frame import Frame
-from detector.inference.engine import Engine
-from detector.inference.prediction import Decision
 from detector.options import model_options, resolve
+from detector.prediction import Decision
 from detector.tiles import BATCH
 from sia_gen.core.plugins import load
 

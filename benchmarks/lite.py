@@ -26,10 +26,9 @@ import click
 import numpy as np
 import torch
 
-from detector import checkpoint, scorefile
+from detector import checkpoint, run_folder, scorefile
 from detector.data.task import single
 from detector.models.realnet import RealNet
-from detector.training import run_folder
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.statistics.pixels import rank_both

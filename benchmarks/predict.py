@@ -67,9 +67,9 @@ def former(paths: list[Path], model: Path, out: Path) -> None:
 
     from detector import checkpoint
     from detector.inference import overlay
-    from detector.inference.maps import anomaly_maps
-    from detector.inference.threshold import decide
+    from detector.maps import anomaly_maps
     from detector.scorefile import image_scores
+    from detector.threshold import decide
     from sia_gen.core.pixels.images import encode_png, read_image, resize_image
     from sia_gen.core.store.files import write_bytes
 

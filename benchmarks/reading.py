@@ -111,6 +111,43 @@ def theirs(tars: list[Path], workers: int) -> float:
     return (count - 1) / (time.perf_counter() - began)
 
 
+def streamed(tars: list[Path], workers: int) -> float:
+    """Returns images/s of this project's stream, shuffled, each image once."""
+    from sia_gen.streams.pipeline import stream
+
+    count = len(ShardReader(tars))
+    samples = stream(tuple(map(str, tars)), seed=1, workers=workers)
+    next(samples)
+    began = time.perf_counter()
+    for _ in range(count - 1):
+        next(samples)
+    return (count - 1) / (time.perf_counter() - began)
+
+
+def stream_memory(root: Path, picture: Array8, samples: int) -> None:
+    """Prints the largest memory of this process while a long stream passes, read and decoded here.
+
+    Shards of 1,000 images; after the first 1,000 samples, and after all of them.
+    """
+    import resource
+
+    from sia_gen.streams.pipeline import stream
+
+    tars = write(root, [picture] * 1000, "png", 1000) * (samples // 1000)
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    seen, first = 0, 0.0
+    for sample in stream(tuple(map(str, tars)), workers=0):
+        if sample.image is None:
+            raise SystemExit("an image was not decoded")
+        seen += 1
+        if seen == 1000:
+            first = peak()
+    print(f"stream of {seen} samples: {first:.0f} MiB after 1,000, {peak():.0f} MiB after all")
+
+
 class Waiting:
     """A generator that takes 100 ms an image and no processor."""
 
@@ -164,28 +201,39 @@ def read_all(root: Path, pictures: list[Array8], workers: int) -> None:
     """Prints how fast shards of each encoding are read."""
     images = len(pictures)
     print(f"{images} images of {SIDE} x {SIDE}, {workers} workers: decoded images/s")
-    heads = (("kB", 7), ("ours, random", 14), ("webdataset, in order", 22), ("ratio", 8))
+    heads = (
+        ("kB", 7),
+        ("ours, random", 14),
+        ("stream, shuffled", 18),
+        ("webdataset, in order", 22),
+        ("ratio", 8),
+    )
     row = "".join(f"{head:>{width}}" for head, width in heads)
     print(f"{'encoding':<10}{row}{'ours a CPU second':>20}")
     for name in ENCODINGS:
         tars = write(root, pictures, name, max(1, images // 8))  # webdataset wants many
         size = sum(tar.stat().st_size for tar in tars) / images / 1000
-        rows = [(*ours(tars, workers), theirs(tars, workers)) for _ in range(3)]
-        mine, cpu, other = (max(column) for column in zip(*rows, strict=True))
-        figures = f"{mine:>14.0f}{other:>22.0f}{mine / other:>8.2f}{cpu:>20.0f}"
+        rows = [
+            (*ours(tars, workers), streamed(tars, workers), theirs(tars, workers)) for _ in range(3)
+        ]
+        mine, cpu, flow, other = (max(column) for column in zip(*rows, strict=True))
+        figures = f"{mine:>14.0f}{flow:>18.0f}{other:>22.0f}{mine / other:>8.2f}{cpu:>20.0f}"
         print(f"{name:<10}{size:>7.1f}{figures}", flush=True)
 
 
 @click.command()
 @click.option("--images", default=1024, show_default=True, help="Read; 0 leaves reading out.")
 @click.option("--workers", default=2, show_default=True)
+@click.option("--stream-samples", default=20_000, show_default=True, help="Memory; 0: none.")
 @click.option("--write-images", default=1000, show_default=True, help="Of the shard; 0: none.")
-def main(images: int, workers: int, write_images: int) -> None:
+def main(images: int, workers: int, stream_samples: int, write_images: int) -> None:
     """Measure reading and writing."""
     os.environ["WDS_SECURE"] = "1"
     pictures = photographs(max(images, 64))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        if stream_samples:
+            stream_memory(root / "long", pictures[0], stream_samples)
         if images:
             read_all(root, pictures, workers)
         if write_images:

@@ -28,7 +28,7 @@ import torch.nn.functional as functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.data.source import build as build_source
-from detector.inference.maps import anomaly_maps
+from detector.maps import anomaly_maps
 from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import backbone as backbones

@@ -35,6 +35,7 @@ from skimage.feature import hog
 from torch import Tensor, nn
 
 from detector import checkpoint
+from detector import run_folder as runfolder
 from detector.model import Inputs, TrainingSet
 from detector.models import rd, redi
 from detector.nets.redi import distance, recover
@@ -42,7 +43,6 @@ from detector.nets.redi.hog import Hog
 from detector.nets.redi.prompts import to_pixels
 from detector.nets.redi.self_map import to_gray
 from detector.options import TrainOptions, model_options, resolve
-from detector.training import run_folder as runfolder
 from sia_gen.core.data.category import Category, ExampleImage
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.data.textures import CATEGORIES, photograph

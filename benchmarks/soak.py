@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import signal
@@ -101,6 +102,7 @@ def bucket(store: str, root: Path) -> Iterator[Location]:
     import moto.server
     import s3fs
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     proxy = LossyProxy(server.get_host_and_port()[1], rate=0.0)

@@ -11,15 +11,15 @@ from sia_gen.core.lazy import attach
 
 if TYPE_CHECKING:
     from detector.api import Detector
-    from detector.inference.prediction import Box, Prediction
+    from detector.prediction import Box, Prediction
 
 __all__ = ["Box", "Detector", "Prediction"]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "Box": "detector.inference.prediction",
+        "Box": "detector.prediction",
         "Detector": "detector.api",
-        "Prediction": "detector.inference.prediction",
+        "Prediction": "detector.prediction",
     },
 )

@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from detector import checkpoint
-from detector.inference.engine import Engine
-from detector.inference.maps import BATCH
+from detector.engine import Engine
 from detector.inference.memory import of_array, of_pillow
-from detector.inference.prediction import Decision, Prediction
-from detector.inference.threshold import decide
+from detector.maps import BATCH
+from detector.prediction import Decision, Prediction
+from detector.threshold import decide
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
 

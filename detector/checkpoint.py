@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from detector import models
+from detector import run_folder as runfolder
 from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
-from detector.training import run_folder as runfolder
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from detector.data.mixture import canonical, complete_options, parse
+from detector.mixture import canonical, complete_options, parse
 from detector.words import FITS, IMAGE_SCORES, parse_tiles
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
@@ -60,6 +60,10 @@ class TrainOptions:
     batch_size: int = option(
         16, "Images a step, half of them normal: an even number.", low=2, former=("batch",)
     )
+    accumulate: int = option(1, "Batches whose gradients make one step.", low=1, command_line=False)
+    gradient_clip: float = option(
+        0.0, "Largest norm of the gradient; 0: any.", low=0, command_line=False
+    )
     steps: int = option(0, "Optimiser steps.", low=0, shown="the recipe's")
     epochs: int = option(
         0, "Passes over the normal images, instead of --steps.", low=0, shown="the recipe's"
@@ -107,6 +111,11 @@ class TrainOptions:
         0, "Steps between looks at the model; 0: 20 looks in all.", low=0, command_line=False
     )
     patience: int = option(0, "Stop after so many looks without a better one; 0: never.", low=0)
+    stream: bool = option(
+        False,
+        "Read --shards in order and copy nothing: a run, or any WebDataset (s3://, https://,"
+        " {000..123}.tar); not the same bytes in every run.",
+    )
     allow_foreign_shards: bool = option(False, "Take shards of other categories.")
     checkpoint_seconds: float = option(
         120.0, "Seconds between states to go on from.", above=0, command_line=False
@@ -123,6 +132,11 @@ class TrainOptions:
         check(self)
         if self.protocol == "held-out" and not self.holdout:
             raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
+        if self.stream and (self.protocol == "held-out" or self.budget_minutes):
+            raise UserError(
+                "stream gives other images at each look: protocol held-out and --budget, which take"
+                " steps twice, need shards read without --stream"
+            )
         if self.patience and self.protocol == "last":
             raise UserError("patience has nothing to look at with protocol last: use held-out")
         side, _ = parse_tiles(self.tiles)
@@ -154,12 +168,17 @@ class TrainOptions:
             return self.learning_rate
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
 
+    @property
+    def each(self) -> int:
+        """Images of one optimiser step."""
+        return self.batch_size * self.accumulate
+
     def total_steps(self, images: int) -> int:
         """Returns the number of optimiser steps for a category with so many training images.
 
         A budget knows it once the training's speed is measured; until then the least stands.
         """
-        return self.steps or self.epochs * -(-images // self.batch_size) or LOOK
+        return self.steps or self.epochs * -(-images // self.each) or LOOK
 
 
 # How often to save or keep and how much to hold in memory change nothing in what is computed.

@@ -43,7 +43,7 @@ def explain(
     """Draw which channels feature selection kept, and how well they show an anomaly."""
     from detector.checkpoint import read_facts
     from detector.inference.explain import explain as run_explanation
-    from detector.training.run_folder import recorded_data
+    from detector.run_folder import recorded_data
     from sia_gen.core.data.dataset import open_dataset
 
     name = categories or str(read_facts(checkpoint)["category"]).partition("/")[2]

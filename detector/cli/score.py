@@ -53,7 +53,7 @@ def score(
     """
     if folder and former:
         raise click.UsageError("RUN is given twice, once as --run")
-    from detector.training.run_folder import folder_of, trained_on
+    from detector.run_folder import folder_of, trained_on
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.errors import UserError
 

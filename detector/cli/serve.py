@@ -75,7 +75,7 @@ def serve(
     try:
         import uvicorn
 
-        from detector.inference.service import Limits, make_app
+        from detector.service import Limits, make_app
     except ImportError as error:
         raise UserError(
             f"serve needs the packages of the extra `serve` ({error.name} is missing): pip install"

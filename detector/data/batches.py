@@ -37,9 +37,19 @@ class Batches:
     """The stream of training batches. Any batch can be asked for at any time, in any process."""
 
     def __init__(
-        self, normals: NormalImages, sources: Sequence[Method], size: int, seed: int
+        self,
+        normals: NormalImages,
+        sources: Sequence[Method],
+        size: int,
+        seed: int,
+        preparing: Sequence[Method] | None = None,
     ) -> None:
-        """Takes a source for each category of the images, or none at all: no pairs then."""
+        """Takes a source for each category of the images, or none at all: no pairs then.
+
+        `preparing` are those of feature selection where it needs its own: every process selects
+        by the same pairs.
+        """
+        self.preparing = sources if preparing is None else preparing
         self.normals, self.sources, self.size, self.seed = normals, sources, size, seed
         self._orders: dict[int, npt.NDArray[np.intp]] = {}
 
@@ -59,7 +69,8 @@ class Batches:
 
     def _pair(self, kind: str, step: int, slot: int, index: int) -> Pair:
         rng = generator(self.seed, kind, step, slot)
-        source = self.sources[self.normals.part(index)]
+        sources = self.preparing if kind == "afs" else self.sources
+        source = sources[self.normals.part(index)]
         return source.pair(self.normals.image(index), self.normals.foreground(index), rng)
 
     def _stacked(self, pairs: list[Pair], indices: list[int]) -> Batch:

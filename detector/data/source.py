@@ -6,15 +6,15 @@ of them, drawn by these weights. `none` is for detectors that are trained on nor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.data.mixture import NONE, parse
 from detector.data.normals import NormalImages
 from detector.data.task import Task
+from detector.mixture import NONE, parse
 from detector.options import TrainOptions, model_options
 from sia_gen import methods
 from sia_gen.core.context import Context, Method
@@ -26,6 +26,8 @@ from sia_gen.core.provenance import hash_options
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.shards import read_record
 from sia_gen.core.store.walk import walk
+
+STREAM_WORKERS = 2  # processes that read and decode a category's stream, for each rank
 
 
 class Mixture:
@@ -64,9 +66,17 @@ def held_out_rule(options: TrainOptions, held: bool) -> Callable[[str], bool]:
 
 
 def sources(
-    options: TrainOptions, task: Task, normals: NormalImages, *, held: bool = False
+    options: TrainOptions,
+    task: Task,
+    normals: NormalImages,
+    *,
+    held: bool = False,
+    streamed: Callable[[int], Callable[[], Array8]] | None = None,
 ) -> list[Method]:
-    """Returns a method for each category of a task, whose normal images are `normals`."""
+    """Returns a method for each category of a task, whose normal images are `normals`.
+
+    `streamed` gives what draws a category's synthetic images, by its place in the task.
+    """
     if options.source == NONE:
         return []
     found = []
@@ -87,10 +97,39 @@ def sources(
             image=image,
             foreground=foreground,
             shards=task.tars[part],
+            draw=None if streamed is None else streamed(part),
             takes=held_out_rule(options, held),
         )
         found.append(build(options, context))
     return found
+
+
+def training_sources(
+    options: TrainOptions, task: Task, normals: NormalImages, step: int
+) -> tuple[list[Method], list[Method] | None]:
+    """Returns the sources of a training that begins after `step`, and those that prepare it where
+    they differ: of a stream each process trains on its share, and all prepare with the same images.
+    """
+    if not task.streams:
+        return sources(options, task, normals), None
+    from sia_gen.streams.pipeline import Draws, Sample, stream
+
+    def share(part: int) -> Draws:
+        def opened() -> Iterator[Sample]:
+            seed = derive_seed(options.seed, "stream", part, step)
+            return stream(task.streams[part].urls, seed=seed, workers=STREAM_WORKERS, split=True)
+
+        return Draws(opened, at_once=True)
+
+    def same(part: int) -> Draws:
+        def opened() -> Iterator[Sample]:
+            seed = derive_seed(options.seed, "stream", part, "prepare")
+            return stream(task.streams[part].urls, seed=seed, workers=0)
+
+        return Draws(opened, at_once=False)
+
+    preparing = None if step else sources(options, task, normals, streamed=same)
+    return sources(options, task, normals, streamed=share), preparing
 
 
 def needs_shards(text: str) -> bool:

@@ -10,6 +10,7 @@ from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
 from sia_gen.core.pixels.ranges import ValueRange
+from sia_gen.streams.addresses import Tars
 
 MULTI_CLASS = "multi-class"
 
@@ -23,6 +24,7 @@ class Task:
     categories: tuple[Category, ...]
     tars: tuple[tuple[Path, ...], ...]
     data: str = ""  # what --data opens them with again, from any working folder
+    streams: tuple[Tars, ...] = ()  # in place of shards, one for each category (--stream)
 
     @property
     def key(self) -> str:
@@ -54,7 +56,9 @@ class Task:
         return {key: list(known) for key, known in found.items() if known is not None}
 
 
-def single(category: Category, tars: list[Path], data: str = "") -> Task:
+def single(
+    category: Category, tars: list[Path], data: str = "", stream: Tars | None = None
+) -> Task:
     """Returns the task of one category."""
     return Task(
         dataset=category.dataset,
@@ -62,6 +66,7 @@ def single(category: Category, tars: list[Path], data: str = "") -> Task:
         categories=(category,),
         tars=(tuple(tars),),
         data=data,
+        streams=() if stream is None else (stream,),
     )
 
 
@@ -78,4 +83,5 @@ def together(parts: list[Task]) -> Task:
         categories=tuple(c for part in parts for c in part.categories),
         tars=tuple(t for part in parts for t in part.tars),
         data=parts[0].data,
+        streams=tuple(s for part in parts for s in part.streams),
     )

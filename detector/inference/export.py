@@ -23,8 +23,8 @@ import torch
 
 from detector import checkpoint
 from detector.frame import Frame
-from detector.inference.threshold import decide
 from detector.model import Detector
+from detector.threshold import decide
 from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.provenance import sha256_file, versions
 from sia_gen.core.store.files import write_bytes, write_json

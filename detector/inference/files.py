@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from detector.engine import Engine
 from detector.frame import Map, to_size
 from detector.inference import overlay, steps
-from detector.inference.engine import Engine
 from detector.inference.outputs import write_picture
 from detector.inference.pipeline import Read
-from detector.inference.prediction import Decision, Prediction
+from detector.prediction import Decision, Prediction
 from sia_gen.core.pixels.images import Array8, encode_png
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from detector import models
+from detector import run_folder as runfolder
 from detector.options import TrainOptions, model_options
-from detector.training import run_folder as runfolder
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin

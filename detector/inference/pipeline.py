@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.inference.engine import Engine
-from detector.inference.maps import BATCH
+from detector.engine import Engine
+from detector.maps import BATCH
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_size
 from sia_gen.core.provenance import sha256_file

@@ -17,15 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 from detector import checkpoint
+from detector.engine import Engine
 from detector.inference import outputs
-from detector.inference.engine import Engine
 from detector.inference.files import Files
 from detector.inference.ledger import Ledger
 from detector.inference.options import PredictOptions
 from detector.inference.outputs import DOCUMENT, TABLE
 from detector.inference.pipeline import Read, read_ahead, workers
-from detector.inference.prediction import Prediction
-from detector.inference.threshold import decide, promised, threshold_of
+from detector.prediction import Prediction
+from detector.threshold import decide, promised, threshold_of
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import EXTENSIONS, is_image_name
 from sia_gen.core.store.files import write_json

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from detector import checkpoint, models, scorefile
+from detector import run_folder as runfolder
 from detector.data.task import MULTI_CLASS
 from detector.frame import Frame
 from detector.options import HARMLESS, model_options, restored, without_unasked
-from detector.training import run_folder as runfolder
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
@@ -160,7 +160,7 @@ def score(
         return False
     import torch
 
-    from detector.inference.engine import Engine
+    from detector.engine import Engine
     from detector.inference.pipeline import read_ahead
 
     engine = Engine.load(source, device_name, precision, category.key)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from detector.data.task import Task
-from detector.inference.threshold import decide
 from detector.options import TrainOptions
-from detector.training.run_folder import ENOUGH, split_task
+from detector.run_folder import ENOUGH, split_task
+from detector.threshold import decide
 from sia_gen.core.pixels.images import read_size
 
 USUAL = 100  # normal images from which on a detector is seldom short of them

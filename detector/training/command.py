@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.checkpoint import read_facts
 from detector.training import advice
-from detector.training import run_folder as runfolder
 from detector.training.tasks import Plan
 from detector.training.train import accelerator_for, train
 from sia_gen.core.signals import StopFlag
@@ -30,9 +30,6 @@ def run(plan: Plan, out: Path, tell: Callable[[str], None]) -> list[dict[str, An
             accelerator = accelerator or accelerator_for(
                 plan.device, plan.options.precision, plan.options.report_to, out
             )
-            if accelerator.is_main_process:
-                for line in advice.before(plan.options, job.task):
-                    tell(line)
             stop.install()
             try:
                 facts = train(plan.options, job.task, out, accelerator, stop=stop)

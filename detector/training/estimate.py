@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.options import HARMLESS, TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.tasks import Job, Plan
 from sia_gen.core.options import current_names
 from sia_gen.core.store.files import read_json
@@ -63,7 +63,7 @@ def describe(job: Job, plan: Plan, out: Path, pace: Pace | None) -> dict[str, An
     """Returns what a training would be: its steps, images, state, and its seconds if known."""
     images = int(job.document["inputs"]["train_images"])
     steps = plan.options.total_steps(images)
-    pairs = steps * plan.options.batch_size
+    pairs = steps * plan.options.each
     return {
         "category": job.task.key,
         "folder": str(runfolder.folder_of(out, job.task)),

@@ -7,7 +7,7 @@ import dataclasses
 import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from detector import checkpoint
+from detector import run_folder as runfolder
 from detector.data.batches import Batch, Batches
-from detector.model import Detector, Inputs, Stage
+from detector.model import Detector, Stage
 from detector.options import LOOK, TrainOptions
-from detector.training import run_folder as runfolder
-from detector.training.constants import Constants, to_tensor
+from detector.training.constants import Constants
+from detector.training.objective import Objective, learn
 from detector.training.progress import Progress
 from sia_gen.core.errors import DivergedError, UserError
 from sia_gen.core.signals import StopFlag
@@ -35,29 +36,6 @@ class StoppedTrainingError(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
-
-
-class Objective(nn.Module):
-    """What is trained: from a batch to the parts of its loss, in one forward for DDP."""
-
-    def __init__(self, model: Detector, stage: str) -> None:
-        super().__init__()
-        self.model, self.stage = model, stage
-        self.names: list[str] = []
-
-    def forward(
-        self, anomalous_A3HW: Tensor, masks_AHW: Tensor, constants: list[Tensor], indices_B: Tensor
-    ) -> Tensor:
-        """Returns the parts of the loss, (P,); `names` says which is which."""
-        inputs = Inputs(
-            anomalous_A3HW=anomalous_A3HW,
-            masks_AHW=masks_AHW,
-            constants=constants,
-            indices_B=indices_B,
-        )
-        losses = self.model.losses(self.stage, inputs)
-        self.names = list(losses)
-        return torch.stack([loss.float() for loss in losses.values()])
 
 
 class Loop:
@@ -124,7 +102,7 @@ class Loop:
             f"{self.key} {self.options.source}",
             self.facts["step"],
             self.total,
-            self.options.batch_size,
+            self.options.each,
             shown=self.accelerator.is_main_process,
         )
         for stage in self.stages:
@@ -164,13 +142,12 @@ class Loop:
         window: list[Tensor] = [] if self.facts["step"] == first else self._window()
         last = first + stage.steps
         ranks = accelerator.num_processes
-        stream = self.batches.stream(self.facts["step"], last, accelerator.process_index, ranks)
-        for step, batch in enumerate(stream, start=self.facts["step"] + 1):
+        stream = self._grouped(self.facts["step"], last, accelerator.process_index, ranks)
+        for step, batches in enumerate(stream, start=self.facts["step"] + 1):
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate(step - 1 - first)
-            # Every image weighs alike, also where the ranks' shares differ by one.
-            weight = len(batch.normal) * ranks / self.options.batch_size
-            window.append(self._learn(objective, optimizer, batch, constants, weight))
+            whole = self.options.batch_size
+            window.append(self._learn(objective, optimizer, batches, constants, whole))
             if step % LOOK and step != last:
                 if ranks == 1 and self._stop.is_set():
                     self._pass_time(step)
@@ -193,23 +170,29 @@ class Loop:
         self,
         objective: nn.Module,
         optimizer: Any,
-        batch: Batch,
+        batches: Sequence[Batch],
         constants: Constants,
-        weight: float,
+        whole: int,
     ) -> Tensor:
-        losses = self._forward(objective, batch, constants) * weight
-        optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(losses.sum())
-        optimizer.step()
-        return losses.detach()
+        clip = self.options.gradient_clip
+        return learn(
+            self.accelerator, objective, optimizer, batches, constants, whole=whole, clip=clip
+        )
+
+    def _grouped(self, first: int, last: int, rank: int, ranks: int) -> Iterator[tuple[Batch, ...]]:
+        """Yields the batches of each of the steps first + 1 .. last."""
+        each = self.options.accumulate
+        stream = self.batches.stream(first * each, last * each, rank, ranks)
+        return zip(*[stream] * each, strict=True)
 
     def _affordable(self, objective: nn.Module, optimizer: Any, constants: Constants) -> int:
         """Returns how many steps fit into the budget, by steps that are taken back again."""
         before = copy.deepcopy([self.model.state_dict(), optimizer.state_dict()])
         times = []
-        for batch in self.batches.stream(0, TRIAL):
+        whole = self.options.batch_size * self.accelerator.num_processes  # each takes all of it
+        for batches in self._grouped(0, TRIAL, 0, 1):
             began = time.monotonic()
-            self._learn(objective, optimizer, batch, constants, 1.0)
+            self._learn(objective, optimizer, batches, constants, whole)
             if self.accelerator.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.monotonic() - began)
@@ -238,16 +221,6 @@ class Loop:
             for module in stage.trained:
                 module.train()
         self.accelerator.wait_for_everyone()
-
-    def _forward(self, objective: nn.Module, batch: Batch, constants: Constants) -> Tensor:
-        device = self.accelerator.device
-        losses: Tensor = objective(
-            to_tensor(batch.images, device),
-            torch.from_numpy(batch.masks).to(device),
-            constants.of(batch.normal),
-            torch.from_numpy(batch.normal).to(device),
-        )
-        return losses
 
     def _check_loss(self, step: int, means: Tensor, progress: Progress) -> None:
         # Once for all ranks: a loss that is not finite anywhere stops everyone together.

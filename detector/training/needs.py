@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detector.data.mixture import canonical, complete_options, parse
 from detector.data.source import needs_shards
+from detector.mixture import canonical, complete_options, parse
 from detector.options import TrainOptions
-from detector.training.run_folder import weights_file
+from detector.run_folder import weights_file
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
 from sia_gen.core.recipes import read_recipe
-from sia_gen.core.store.objects import locate
+from sia_gen.streams.addresses import as_place
 
 
 def _values(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def downloads(given: dict[str, Any], recipe: str) -> str:
 
 
 def _exists(shards: str) -> bool:
-    place = locate(shards)
-    return place.is_file() or place.is_dir()
+    place = as_place(shards)  # what has braces, or lies on the web, is seen when it is opened
+    return place is None or place.is_file() or place.is_dir()
 
 
 def _textures(source: str, values: dict[str, Any]) -> list[str]:

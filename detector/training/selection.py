@@ -19,10 +19,10 @@ from detector.data.normals import normal_images
 from detector.data.source import NONE, sources
 from detector.data.task import Task
 from detector.frame import Frame
-from detector.inference.maps import anomaly_maps
+from detector.maps import anomaly_maps
 from detector.model import Detector
 from detector.options import TrainOptions
-from detector.training.run_folder import Split, split_task
+from detector.run_folder import Split, split_task
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.seeds import generator

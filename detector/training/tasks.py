@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from detector import run_folder as runfolder
 from detector.data.source import check_category, needs_shards
 from detector.data.task import Task, single, together
 from detector.options import TrainOptions, resolve
-from detector.training import run_folder as runfolder
 from detector.training.needs import missing
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
@@ -17,6 +18,7 @@ from sia_gen.core.store.made_from import made_from
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
 from sia_gen.core.store.shards import find_shards
+from sia_gen.streams.addresses import Tars, as_place, open_tars
 
 RECIPE = "realnet-demo"  # needs no download
 WHY_RECIPE = "needs no download; the paper's detector is realnet"
@@ -72,7 +74,8 @@ def choose(asked: Asked) -> Chosen:
     told: dict[str, str] = {}
     data, categories = asked.data, asked.categories
     if data is None:
-        made = None if asked.shards is None else made_from(locate(asked.shards))
+        place = None if asked.shards is None else as_place(asked.shards)
+        made = None if place is None else made_from(place)
         if made is not None:
             data = made.data
             told["--data"] = f"{data} (as {made.record} says)"
@@ -92,10 +95,37 @@ def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task
     """Returns the tasks: all categories are checked before the first is trained."""
     dataset = open_dataset(chosen.data, asked.value_range)
     categories = dataset.select(chosen.categories)
-    made = None if asked.shards is None else local_folder(locate(asked.shards))
     data = dataset.origin or chosen.data
-    tasks = [single(one, _tars(one, made, options), data) for one in categories]
+    if options.stream:
+        streams = _streams(asked, categories, options)
+        tasks = [single(c, [], data, s) for c, s in zip(categories, streams, strict=True)]
+    else:
+        made = None if asked.shards is None else local_folder(locate(asked.shards))
+        tasks = [single(one, _tars(one, made, options), data) for one in categories]
     return [together(tasks)] if asked.multi_class else tasks
+
+
+def _streams(asked: Asked, categories: Sequence[Category], options: TrainOptions) -> list[Tars]:
+    """Returns what each category streams; tars without records serve one category alone."""
+    if asked.shards is None or not needs_shards(options.source):
+        raise UserError("--stream needs a source of synthetic images, sdas, and their --shards")
+    foreign = options.allow_foreign_shards
+    found = []
+    for category in categories:
+        tars = open_tars(asked.shards, None if foreign else category.key)
+        kinds = {str(r.get("category", "unknown")) for r in tars.records if r}
+        if not foreign and kinds - {category.key}:
+            raise UserError(
+                f"{asked.shards} holds synthetic images of {', '.join(sorted(kinds))}, not of"
+                f" {category.key} alone: --allow-foreign-shards if this is what you want"
+            )
+        if not foreign and len(categories) > 1 and not all(tars.records):
+            raise UserError(
+                f"{asked.shards}: nothing says which category its images are of: name one with"
+                " --categories, or --allow-foreign-shards to use them for all"
+            )
+        found.append(tars)
+    return found
 
 
 def _tars(category: Category, made: Path | None, options: TrainOptions) -> list[Path]:

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 
 from detector import checkpoint, models
+from detector import run_folder as runfolder
 from detector.data.batches import Batches
 from detector.data.normals import NormalImages, normal_images
-from detector.data.source import sources
+from detector.data.source import training_sources
 from detector.data.task import Task
+from detector.engine import score_files
 from detector.frame import Frame
-from detector.inference.engine import score_files
 from detector.model import Detector, TrainingSet
 from detector.options import TrainOptions, model_options
-from detector.training import run_folder as runfolder
+from detector.training import advice
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
 from detector.training.progress import counted
@@ -38,6 +39,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.signals import StopFlag
+from sia_gen.core.text import say
 
 __all__ = ["accelerator_for", "train", "training_set"]
 
@@ -122,6 +124,8 @@ def train(
 
     arguments = (options, task, splits, folder, model, state, accelerator, stop, keep)
     if accelerator.is_main_process:
+        for line in advice.before(options, task):
+            say(line)
         with runfolder.claimed(folder, document):
             publish(model, _fit(*arguments))
             checkpoint.remove_state(folder)
@@ -195,7 +199,9 @@ def _fit(
     rules = [c.foreground if options.foreground else "whole" for c in task.categories]
     parts = [(used, rule) for (used, _), rule in zip(splits, rules, strict=True)]
     normals = normal_images(parts, options, task.read_image)
-    batches = Batches(normals, sources(options, task, normals), options.batch_size, options.seed)
+    step = 0 if state is None else int(state[1]["step"])
+    made, preparing = training_sources(options, task, normals, step)
+    batches = Batches(normals, made, options.batch_size, options.seed, preparing)
     # Images arrive as height x width x channels: kernels for that layout are the fast ones.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = looker(options, task, splits, device)
@@ -231,9 +237,7 @@ def _measured(
     """Returns the facts of a training so far with what it took."""
     on_gpu = torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else 0
     return facts | {
-        "pairs_per_second": round(
-            facts["step"] * options.batch_size / max(facts["seconds"], 1e-9), 2
-        ),
+        "pairs_per_second": round(facts["step"] * options.each / max(facts["seconds"], 1e-9), 2),
         # Of the sitting that finished.
         "peak_memory_mib": int(on_gpu or memory.peak()["host"] / 2**20),
         "parameters": parameters,

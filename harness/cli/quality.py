@@ -49,6 +49,12 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
     help="Run of sia-gen: a folder, a tar, or an address (copied first).",
 )
 @click.option(
+    "--stream",
+    is_flag=True,
+    help="Read --shards in order and copy nothing: a run, or any WebDataset (s3://, https://,"
+    " {000..123}.tar); without records name its --source.",
+)
+@click.option(
     "--data",
     cls=Option,
     told="what the shards were made from, else textures",
@@ -92,6 +98,7 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
 @json_option
 def quality(
     shards: str,
+    stream: bool,
     data: str | None,
     categories: str | None,
     features: tuple[str, ...],
@@ -112,11 +119,12 @@ def quality(
     from sia_gen.core.store.made_from import made_from
     from sia_gen.core.store.mirror import local_folder
     from sia_gen.core.store.objects import locate
+    from sia_gen.streams.addresses import as_place
 
     told = [f"--shards {shards}"] if shards == SHARDS else []
-    place = locate(shards)
+    place = as_place(shards) if stream else locate(shards)
     if data is None:
-        made = made_from(place)
+        made = made_from(place) if place is not None else None
         data = made.data if made else "textures"
         told.append(f"--data {data}" + (f" (as {made.record} says)" if made else ""))
         if made and categories is None:
@@ -135,8 +143,9 @@ def quality(
     from harness.board.build import build
     from harness.quality import run as room
 
-    options = room.Options(image_size=resolution, source=source, limit=limit)
-    found = room.run(local_folder(place), data, categories or "all", networks, out, options, tell)
+    options = room.Options(image_size=resolution, source=source, limit=limit, stream=stream)
+    where = shards if place is None or stream else str(local_folder(place))
+    found = room.run(where, data, categories or "all", networks, out, options, tell)
     tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
     if as_json:
         print_json(found)

@@ -94,7 +94,7 @@ def fast_coreset() -> Iterator[None]:
     """Lets anomalib's greedy coreset choose several members between two passes over the features.
 
     The projection, the random first member, the distances and the rule are its own, and so is the
-    result up to rounding; one member a pass takes hours where this takes a minute.
+    result up to rounding.
     """
     import torch
     from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy

@@ -61,11 +61,13 @@ def nearest_pictures(
 ) -> list[tuple[dict[str, Any], bytes]]:
     """Returns (facts, JPEG) of the synthetic images that are nearest to a training image."""
     found = []
-    for pair in closest_pairs(features.synthetic, features.train):
+    pairs = closest_pairs(features.synthetic, features.train)
+    images = sets.synthetic.some({sets.chosen[pair.synthetic] for pair in pairs})
+    for pair in pairs:
         index, path = sets.chosen[pair.synthetic], sets.train[pair.train]
-        image = resize_image(sets.synthetic.image(index), sets.size)
+        image = resize_image(images[index], sets.size)
         facts = {
-            "synthetic": sets.synthetic.members[index].key,
+            "synthetic": sets.synthetic.key(index),
             "train": path.name,
             "distance": pair.distance,
             "network": network.name,

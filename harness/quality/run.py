@@ -29,17 +29,18 @@ from harness.records import Record
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.streams.addresses import as_place
 
 
 def measure(
-    shards: Path,
+    shards: str,
     category: Category,
     networks: list[FeatureNetwork],
     options: Options,
     results: Path | None = None,
 ) -> Record:
     """Returns the quality record of one category; with `results`, pictures are published there."""
-    tars = tars_of(shards, category)
+    tars = tars_of(shards, category, stream=options.stream)
     sets = gather(tars, category, options)
     made = origin(shards, tars, options.source)
     found: dict[str, Any] = {}
@@ -49,7 +50,7 @@ def measure(
         "held_out_normal": len(sets.held_out),
         "train_normal": len(sets.thinned),
     }
-    artifacts: dict[str, Any] = {"shards": str(shards.resolve()), "strength": []}
+    artifacts: dict[str, Any] = {"shards": _absolute(shards), "strength": []}
     pictures: list[tuple[dict[str, Any], bytes]] = []
     for network in networks:
         if network.pool is not None:
@@ -93,6 +94,11 @@ def measure(
     }
 
 
+def _absolute(shards: str) -> str:
+    place = as_place(shards)
+    return str(place.resolve()) if isinstance(place, Path) else shards
+
+
 def notes(counts: dict[str, int], networks: list[FeatureNetwork]) -> list[str]:
     """Returns what a reader must know before comparing these numbers with others."""
     said = []
@@ -121,7 +127,7 @@ def notes(counts: dict[str, int], networks: list[FeatureNetwork]) -> list[str]:
 
 
 def run(
-    shards: Path,
+    shards: Path | str,
     data: str,
     categories: str,
     networks: list[tuple[str, str | None]],
@@ -141,8 +147,13 @@ def run(
     chosen = open_dataset(data).select(categories)
     inputs = {}
     for category in chosen:
-        tars = tars_of(shards, category)
-        made = origin(shards, tars, options.source)
+        tars = tars_of(str(shards), category, stream=options.stream)
+        if len(chosen) > 1 and not all(tars.records):
+            raise UserError(
+                f"{shards}: nothing says which category its images are of: name one with"
+                " --categories"
+            )
+        made = origin(str(shards), tars, options.source)
         inputs[category.key] = [made.source, made.hashes["shards_sha256"]]
     opened = [open_network(name, weights) for name, weights in networks]
     known = [r for _, r in records.find([results], empty=True) if r["kind"] == "quality"]
@@ -154,7 +165,7 @@ def run(
             tell(f"{category.key}: measured before")
             done.append(old)
             continue
-        record = measure(shards, category, opened, options, results)
+        record = measure(str(shards), category, opened, options, results)
         record["run"]["inputs_sha256"] = key
         records.write(results, record)
         tell(f"{category.key}: measured {record['counts']['synthetic']} synthetic images")

@@ -91,7 +91,7 @@ def _who(holder: dict[str, Any]) -> dict[str, Any]:
 
 def describe(state: dict[str, Any]) -> str:
     """Returns a state as text for people."""
-    share = 100 * state["images_done"] / state["images"]
+    share = 100 * state["images_done"] / max(1, state["images"])
     lines = [
         f"{state['run']}: {state['state']}",
         f"  images {state['images_done']}/{state['images']} ({share:.0f}%),"

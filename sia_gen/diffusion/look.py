@@ -95,7 +95,8 @@ def verdict(found: dict[str, Any]) -> str:
     name, figures = max(found["categories"].items(), key=lambda item: item[1]["relative"])
     return (
         f"{'passed' if found['passed'] else 'failed'}: relative KID {figures['relative']:.3f}"
-        f" (below 1 passes) on features of {_known(found['features'])};"
+        f" +- {figures['relative_error']:.3f} (fails above 1 by two errors)"
+        f" on features of {_known(found['features'])};"
         f" worst category {name}: KID {figures['kid']:.4g} of s = 0 samples,"
         f" {figures['kid_train']:.4g} of training images, both to held-out normal images"
     )

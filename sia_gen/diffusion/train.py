@@ -158,6 +158,8 @@ def _publish(
     with new_folder(out / "unmeasured") as folder:
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype[options.save_precision])
+        # Where an initial model lay is of no meaning elsewhere.
+        network.register_to_config(_name_or_path="")
         network.save_pretrained(str(folder / "unet"))
         SDASScheduler(
             prediction_type=options.prediction, timestep_spacing=options.spacing

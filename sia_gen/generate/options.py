@@ -249,6 +249,14 @@ class PreviewOptions(SheetOptions):
         metavar="LIST",
         shown="0,0.1,0.2",
     )
+    depths: tuple[float, ...] = option(
+        (),
+        "Add rows of SDAS in place at these depths, beside blending through the same masks.",
+        above=0,
+        high=1,
+        metavar="LIST",
+        shown="none",
+    )
     steps: int = like(RunOptions, "steps")
     sampler: str = like(RunOptions, "sampler")
     precision: str = like(RunOptions, "precision")

@@ -37,6 +37,10 @@ class Sdas:
 
     def __init__(self, options: Options, context: Context) -> None:
         self.options = options
+        self._draw = context.draw
+        self._size = context.resolution
+        if self._draw is not None:
+            return
         reader = ShardReader(context.shards)
         size = context.resolution
         # What has a mask is a pair of another method.
@@ -53,13 +57,16 @@ class Sdas:
 
     def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
         """Returns a pair whose anomaly is part of a random synthetic image."""
-        synthetic = self._images[int(rng.integers(len(self._images)))]
+        if self._draw is not None:
+            synthetic = resize_image(self._draw(), self._size)
+        else:
+            synthetic = self._images[int(rng.integers(len(self._images)))]
         return make_pair(normal, synthetic, region, self.options.opacity, rng)
 
 
 def build(options: Options, context: Context) -> Sdas:
     """Returns the method; UserError where there are no shards to take images from."""
-    if not context.shards:
+    if not context.shards and context.draw is None:
         message = (
             f"sdas needs shards of {context.category}: make them with `sia-gen run` and give"
             " --shards"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from detector import checkpoint, scorefile
+from detector import run_folder as runfolder
 from detector.data.task import single
 from detector.inference.export import export
 from detector.inference.score import score
@@ -19,7 +20,6 @@ from detector.models.realnet import RealNet
 from detector.nets.bank import Bank
 from detector.nets.whole import fitted
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError

@@ -12,7 +12,7 @@ from detector.data.normals import NormalImages
 from detector.data.source import check_category, sources
 from detector.data.task import single
 from detector.options import TrainOptions
-from detector.training.run_folder import split_training
+from detector.run_folder import split_training
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.shards import find_shards

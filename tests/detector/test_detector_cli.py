@@ -75,8 +75,8 @@ def test_train_score_info_and_again(
     assert code == 0 and "resnet18@random-seed0" in stdout and "rrs off" in stdout
     code, stdout, _ = run(capsys, "info", f"{out}/line/stripes/checkpoint.safetensors", "--json")
     assert code == 0 and json.loads(stdout)["category"] == "line/stripes"
-    code, _, stderr = run(capsys, *[a if a != "4" else "5" for a in arguments])
-    assert code == 2 and "steps: 4 there, 5 asked" in stderr
+    code, _, stderr = run(capsys, *[a if a != "4" else "3" for a in arguments])
+    assert code == 2 and "steps: 4 there, 3 asked" in stderr
 
 
 def test_globs_train_several_categories_after_checking_all(

@@ -11,7 +11,7 @@ import yaml
 from detector.inference.score import protocol_of
 from detector.models.realnet import Options
 from detector.options import TrainOptions, resolve, restored
-from detector.training.run_folder import differences
+from detector.run_folder import differences
 from sia_gen.core.options import current_names
 
 RECORDED: dict[str, Any] = {

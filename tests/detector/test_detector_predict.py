@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.engine import Engine
 from detector.inference import overlay, pipeline
-from detector.inference.engine import Engine
 from detector.inference.predict import PredictOptions, predict, promised, threshold_of, watch
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError

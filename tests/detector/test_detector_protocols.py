@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector import checkpoint, scorefile
-from detector.data import mixture
+from detector import checkpoint, mixture, scorefile
+from detector import run_folder as runfolder
 from detector.data import task as task_module
 from detector.data.source import Mixture, held_out_rule
 from detector.data.task import single, together
 from detector.inference.score import score
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
 from harness.board import build as leaderboard
 from harness.board import tables

@@ -22,7 +22,7 @@ import uvicorn
 from PIL import Image
 
 from detector import Detector
-from detector.inference.service import Limits, make_app
+from detector.service import Limits, make_app
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.pixels.images import encode_png, read_image
 

@@ -17,6 +17,8 @@ from detector.data.task import single
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
 from detector.options import TrainOptions
+from detector.run_folder import split_training
+from detector.training import advice
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
@@ -168,3 +170,18 @@ def test_maps_of_unlike_sizes_are_written_and_read_as_they_were(tmp_path: Path) 
     assert all((a == b).all() for a, b in zip(found, maps, strict=True))
     assert [m.shape for m in found[np.array([True, False, True])]] == [(3, 4), (1, 7)]
     assert found[1:].size == 17 and (found[1:][0] == maps[1]).all()
+
+
+def test_training_tells_of_few_images_and_of_detail_that_is_lost(
+    plates: Category, tiny: Callable[..., TrainOptions]
+) -> None:
+    told = advice.before(tiny(source="noise", resolution=16), single(plates, []))
+    assert len(told) == 2 and "10 normal images are few" in told[0]
+    assert "none is held out" in told[0] and "--tiles 16" in told[1]
+    assert len(advice.before(tiny(source="noise", tiles="32"), single(plates, []))) == 1
+
+
+def test_a_tenth_is_held_out_of_twenty_images_or_more(stripes: Category, plates: Category) -> None:
+    used, held = split_training(stripes, None)
+    assert 1 <= len(held) <= 6 and len(used) + len(held) == 24
+    assert split_training(plates, None)[1] == () and len(split_training(stripes, 0.0)[0]) == 24

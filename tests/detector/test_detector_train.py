@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from scipy.stats import rankdata
 
 from detector import checkpoint, scorefile
+from detector import run_folder as runfolder
 from detector.data import task as task_module
 from detector.data.task import single
 from detector.inference.score import score
 from detector.model import Inputs
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions
-from detector.training import run_folder as runfolder
 from detector.training import train as train_module
 from detector.training import train as training
 from detector.training.train import accelerator_for, train
@@ -316,8 +316,8 @@ def test_a_finished_training_grows_and_steps_in_between_can_be_scored(
     short = train(tiny(steps=20, keep_every=10), task, run, cpu())
     folder = runfolder.folder_of(run, stripes)
     assert score(run, stripes, "cpu", step=10)
-    kept = scorefile.read(folder / "kept" / "step-00000010" / "scores").protocol
-    assert kept["checkpoint_rule"] == "step 10 of 20" and kept["run"]["steps"] == 10
+    kept = scorefile.read(folder / "kept" / "step-00000010" / "scores")
+    assert kept.protocol["checkpoint_rule"] == "step 10 of 20" and kept.run["steps"] == 10
     with pytest.raises(UserError, match=r"kept no step 20, but \[10\]"):
         score(run, stripes, "cpu", step=20)
     with pytest.raises(UserError, match="other options: steps: 20 there, 10 asked"):

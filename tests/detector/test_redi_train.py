@@ -20,15 +20,15 @@ from PIL import Image
 from scipy.stats import mannwhitneyu
 
 from detector import checkpoint, scorefile
+from detector import maps as infer
+from detector import run_folder as runfolder
 from detector.data.task import single
 from detector.inference import info, steps
-from detector.inference import maps as infer
 from detector.inference.export import export
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
-from detector.training import run_folder as runfolder
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError

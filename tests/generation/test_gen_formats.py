@@ -86,6 +86,11 @@ def test_webdataset_and_hugging_face_read_a_run(finished: Path, tmp_path: Path) 
         assert row["json"] == reader.metadata(position)
     by_folder = datasets.load_dataset(str(finished), split="train", cache_dir=str(tmp_path))
     assert len(by_folder) == 60
+    streamed = datasets.load_dataset(str(finished), split="train", streaming=True)
+    rows = list(streamed)
+    assert len(rows) == 60
+    np.testing.assert_array_equal(np.asarray(rows[33]["png"]), reader.image(33))
+    assert rows[33]["json"] == reader.metadata(33)
 
 
 def test_croissant_is_valid_and_leads_to_the_images(finished: Path) -> None:

@@ -167,3 +167,23 @@ def test_the_run_folder_is_found_above_its_shards(
     (record,) = quality.run(tar, str(small_dataset), "bolt", TINY, tmp_path / "r", Options())
     assert len(record["run"]["run_sha256"]) == 64
     assert np.isfinite(record["metrics"]["fid@tiny-random"]["value"])
+
+
+def test_a_stream_gives_the_figures_of_random_access(
+    small_dataset: Path, make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_shards()
+    arguments: Any = (str(small_dataset), "bolt", TINY)
+    (stored,) = quality.run(run, *arguments, tmp_path / "a", Options())
+    (streamed,) = quality.run(run, *arguments, tmp_path / "b", Options(stream=True))
+    for key in ("metrics", "counts", "protocol", "source"):
+        assert streamed[key] == stored[key]
+    assert streamed["artifacts"]["nearest"] == stored["artifacts"]["nearest"]
+    assert streamed["run"]["shards_sha256"] == stored["run"]["shards_sha256"]
+    tars = str(run / "shards" / "small" / "bolt" / "bolt-{00000..00000}.tar")
+    with pytest.raises(UserError, match="give --source NAME"):
+        quality.run(tars, *arguments, tmp_path / "c", Options(stream=True))
+    (foreign,) = quality.run(
+        tars, *arguments, tmp_path / "c", Options(stream=True, source="other", limit=5)
+    )
+    assert foreign["counts"]["synthetic"] == 5 and foreign["source"] == "other"

@@ -51,7 +51,8 @@ def walk(
         raise UserError(f"{root} cannot be read: {error.strerror or error}") from error
     seen: set[tuple[int, int]] = set()
     found: list[Path] = []
-    folders, links = [root], list[Path]()
+    folders: list[Path] = [root]
+    links: list[Path] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:

@@ -217,7 +217,7 @@ def load(config: WorkerConfig) -> Packer:
 def card(document: dict[str, Any], finished: Finished) -> Card:
     """Returns what the dataset card says of packed images."""
     dataset = planned(document)[0].dataset
-    source = Path(document["source"]).name
+    source = Path(stored_text(document, "source", "")).name
     images = finished.images.total()
     text = f"""{head(f"{dataset}, packed", images)}
 {images} images of {len(finished.images)} categories, packed from the folder {markdown(source)}

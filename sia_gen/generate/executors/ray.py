@@ -23,6 +23,7 @@ from sia_gen.generate.executors.cluster import (
     require_room,
 )
 from sia_gen.generate.executors.contract import Stop, Summary
+from sia_gen.generate.executors.dashboard import with_metrics
 from sia_gen.generate.options import ExecutionOptions
 from sia_gen.generate.worker import FATAL, ShardWorker
 from sia_gen.runs.events import Event
@@ -66,7 +67,8 @@ class RayExecutor:
         ours = connect(ray, self._options)
         stop.install()
         try:
-            supervisor = Supervisor(ray, self._config, self._options, ledger, on_event, ours=ours)
+            told = with_metrics(on_event, self._config.run)
+            supervisor = Supervisor(ray, self._config, self._options, ledger, told, ours=ours)
             return supervisor.run(stop)
         finally:
             ledger.close()

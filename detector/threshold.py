@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.inference.prediction import Decision
+from detector.prediction import Decision
 from detector.scorefile import IMAGE_SCORES
 from sia_gen.core.errors import UserError
 

@@ -25,10 +25,10 @@ from fastapi import FastAPI, HTTPException, Request, Response
 
 from detector.api import Detector
 from detector.inference.files import encode_map
-from detector.inference.maps import BATCH
 from detector.inference.memory import of_bytes
 from detector.inference.pipeline import workers
-from detector.inference.prediction import Prediction
+from detector.maps import BATCH
+from detector.prediction import Prediction
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.text import shown

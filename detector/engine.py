@@ -11,7 +11,7 @@ import torch
 
 from detector import checkpoint
 from detector.frame import Frame, Map, to_size
-from detector.inference.maps import BATCH, anomaly_maps
+from detector.maps import BATCH, anomaly_maps
 from detector.model import Detector
 from detector.ranges import trained_range
 from detector.scorefile import IMAGE_SCORES, image_scores

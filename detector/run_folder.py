@@ -116,15 +116,23 @@ def weights_file(name: str, weights: str) -> Path | None:
 _OF_ONE_SHARD = ("dataset", "category", "shard", "first", "count", "seed")
 
 
-def _synthesis(tars: list[Path]) -> list[dict[str, Any]]:
+def _synthesis(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns how the shards were made, each way once: strengths, sampler, checkpoint and so on."""
     ways: list[dict[str, Any]] = []
-    for tar in tars:
-        spec = (read_record(tar) or {}).get("spec", {})
+    for record in records:
+        spec = record.get("spec", {})
         way = {name: value for name, value in spec.items() if name not in _OF_ONE_SHARD}
         if way and way not in ways:
             ways.append(way)
     return ways
+
+
+def _identity(task: Task, tars: list[Path]) -> str:
+    """Returns the hash of the synthetic images that a task draws from, or `none`."""
+    if task.streams:
+        found = sorted({stream.sha256 for stream in task.streams})
+        return found[0] if len(found) == 1 else hash_options(found)
+    return hash_shards(tars) if tars else "none"
 
 
 def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
@@ -134,6 +142,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
     weights = weights_file(str(inner.get("backbone")), str(inner.get("weights", "random")))
     hashes = [hash_files(c.train, c.root) for c in task.categories]
     tars = task.all_tars
+    records = [read_record(tar) or {} for tar in tars]
+    records += [record for stream in task.streams for record in stream.records]
     inputs = {
         "train_images": sum(len(used) for used, _ in splits),
         "held_out_images": sum(len(held) for _, held in splits),
@@ -141,8 +151,8 @@ def describe(options: TrainOptions, task: Task) -> dict[str, Any]:
         "foreground": ", ".join(sorted({c.foreground for c in task.categories}))
         if options.foreground
         else "whole",
-        "shards_sha256": hash_shards(tars) if tars else "none",
-        "synthesis": _synthesis(tars),
+        "shards_sha256": _identity(task, tars),
+        "synthesis": _synthesis(records),
         "methods": identity(options),
         "weights_sha256": sha256_file(weights) if weights else "none",
     }

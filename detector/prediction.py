@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from detector.engine import Answer
 from detector.frame import Map
-from detector.inference.engine import Answer
 from sia_gen.core.pixels.images import Mask
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)

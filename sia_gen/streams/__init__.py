@@ -1,0 +1,1 @@
+"""WebDatasets read in order, without a local copy: this project's runs, other people's tars."""
