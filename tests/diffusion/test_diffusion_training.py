@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sia_gen.core import pip_weights
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.diffusion.generator import load_generator
@@ -63,6 +65,14 @@ def options(data: Path, out: Path, **changes: object) -> TrainOptions:
         "health_images": 8,
     }
     return TrainOptions(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untrained_features() -> Iterator[None]:
+    """Judges stripes of 16 pixels with the fallback: figures do not hang on what is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pip_weights, "installed", lambda _: False)
+        yield
 
 
 @pytest.fixture(scope="module")
