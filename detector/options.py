@@ -228,13 +228,23 @@ def resolve(recipe: str, given: dict[str, Any], model: type[Any]) -> TrainOption
     return TrainOptions(**own, options=plain(dataclasses.asdict(complete)))
 
 
-def without_unasked(options: dict[str, Any]) -> dict[str, Any]:
+# Options that came later, with what a run did that could not name them yet.
+LATER: dict[str, Any] = {
+    "fit": "stretch", "tiles": "", "accumulate": 1, "gradient_clip": 0.0, "budget_minutes": 0.0,
+    "image_score": "max", "stream": False,
+}  # fmt: skip
+LATER_OF_REALNET: dict[str, Any] = {
+    "bank": 0, "sees_bank": False, "bank_weight": 0.0, "discriminator": "paper", "whole": 0,
+    "whole_weight": 0.0,
+}  # fmt: skip
+
+
+def without_unasked(options: dict[str, Any], later: dict[str, Any] = LATER) -> dict[str, Any]:
     """Returns recorded options without those that came later and are not made use of.
 
     So runs of before and after have the same options where they mean the same.
     """
-    usual = {"fit": "stretch", "tiles": ""}
-    return {k: v for k, v in options.items() if not (k in usual and usual[k] == v)}
+    return {k: v for k, v in options.items() if not (k in later and later[k] == v)}
 
 
 def model_options(cls: type[Any], values: dict[str, Any]) -> Any:

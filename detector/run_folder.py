@@ -19,7 +19,7 @@ from typing import Any
 from detector.data.normals import is_held_out
 from detector.data.source import identity
 from detector.data.task import Task
-from detector.options import HARMLESS, TrainOptions, without_unasked
+from detector.options import HARMLESS, LATER_OF_REALNET, TrainOptions, without_unasked
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import current_names
@@ -201,7 +201,7 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     recorded = current_names(TrainOptions, document.get("options", {}), OPTIONS)
     recorded = without_unasked(recorded)
     options = {k: v for k, v in recorded.items() if k not in HARMLESS}
-    inner = dict(options.pop("options", {}))
+    inner = without_unasked(options.pop("options", {}), LATER_OF_REALNET)
     if document.get("inputs", {}).get("weights_sha256", "none") != "none":
         inner.pop("weights", None)  # a file is known by its content, wherever it lies
     flat = {name: document.get(name) for name in ("category", "categories")} | options | inner

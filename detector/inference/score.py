@@ -12,7 +12,13 @@ from detector import checkpoint, models, scorefile
 from detector import run_folder as runfolder
 from detector.data.task import MULTI_CLASS
 from detector.frame import Frame
-from detector.options import HARMLESS, model_options, restored, without_unasked
+from detector.options import (
+    HARMLESS,
+    LATER_OF_REALNET,
+    model_options,
+    restored,
+    without_unasked,
+)
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_size
@@ -47,13 +53,14 @@ def _own_score(scores: dict[str, float], own: str) -> dict[str, float]:
 def protocol_of(facts: dict[str, Any]) -> dict[str, Any]:
     """Returns what must agree between results of one row: all that made a score, but its run."""
     options = dict(facts["options"])
-    inner = dict(options["options"])
+    inner = without_unasked(options["options"], LATER_OF_REALNET)
     source, own = str(options["source"]), str(options.get("image_score", "max"))
     named = [n for n in ("steps", "epochs", "budget_minutes") if options.get(n)]
     budget = {name: options[name] for name in named}
     rule = str(facts.get("chosen", {}).get("rule", "last"))
-    if facts["step"] < facts.get("total", facts["step"]) and rule == "last":
-        rule = f"step {facts['step']} of {facts['total']}"  # kept on the way
+    step, total = facts.get("step", 0), facts.get("total", 0)
+    if step < total and rule == "last":
+        rule = f"step {step} of {total}"  # kept on the way
     unlike = {"options", "methods", "seed", *HARMLESS}
     asked = {k: v for k, v in without_unasked(options).items() if k not in unlike}
     # The hash names them as it always did: an earlier record and a new one stay one row.
