@@ -209,8 +209,9 @@ def test_a_torn_checkpoint_is_passed_over(
 ) -> None:
     from sia_gen.diffusion import checkpoints
 
-    checkpoints.save(tmp_path, 1, {"step": 1}, keep=3)
-    checkpoints.save(tmp_path, 2, {"step": 2}, keep=3)
+    whole = dict.fromkeys(checkpoints.KEYS, 0)
+    checkpoints.save(tmp_path, 1, {**whole, "step": 1}, keep=3)
+    checkpoints.save(tmp_path, 2, {**whole, "step": 2}, keep=3)
     state = tmp_path / "step-0000002" / "state.pt"
     state.write_bytes(state.read_bytes()[:-20])
     loaded = checkpoints.load_newest(tmp_path)
