@@ -177,7 +177,7 @@ def _recipe(name: str, small: bool, batch: int | None = None) -> Any:
     if small:
         given |= {"resolution": 64}
     if batch:
-        given |= {"batch": batch}
+        given |= {"batch_size": batch}
     return resolve(name, given, realnet.Options)
 
 
@@ -208,7 +208,7 @@ def detectors(record: Record, small: bool, clock: Clock) -> None:
             forget(device)
             inner = model_options(realnet.Options, options.options)
             model = realnet.build(inner, 0).to(device)
-            what = f"{name}, training, batch {options.batch}"
+            what = f"{name}, training, batch {options.batch_size}"
             reason = tight(partial(_train_turns, record, what, model, options, small))
             if reason:
                 record(what, reason=reason)

@@ -23,7 +23,7 @@ from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.files import write_bytes
-from sia_gen.core.store.shards import find_shards
+from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.generate.options import MethodPreviewOptions
 
 TRIES = 20  # draws until an anomaly lies inside the foreground
@@ -31,10 +31,19 @@ OUTLINE = (255, 40, 40)
 DIMMED = 0.25
 
 
+def _without_shards(shards: str) -> set[str]:
+    """Returns the methods that a run's shards are nothing for: images, or pairs grown in place."""
+    if not shards:
+        return {"sdas", "sdas_inplace"}
+    record = read_record(find_shards(Path(shards))[0]) or {}
+    grown = str(record.get("spec", {}).get("method", "")).startswith("sdas-inplace")
+    return {"sdas"} if grown else {"sdas_inplace"}
+
+
 def parse_methods(text: str, shards: str, textures: str) -> tuple[str, ...]:
     """Returns the methods of `dtd,nsa`; `all` is those that have what they need."""
     if text == "all":
-        lacking = {"noise"} | ({"sdas"} if not shards else set())
+        lacking = {"noise", *_without_shards(shards)}
         lacking |= {"dtd"} if not textures else set()
         return tuple(name for name in names(methods) if name not in lacking)
     return tuple(part.strip() for part in text.split(",") if part.strip())

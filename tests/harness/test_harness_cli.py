@@ -48,7 +48,7 @@ def test_the_commands_chain(small_dataset: Path, tmp_path: Path) -> None:
         (("leaderboard", "x", "--contact-sheet", "y"), "give --html FILE too"),
         (("baseline", "--data", "nowhere", "--out", "x"), "nowhere does not exist"),
         (("baseline", "--size", "3", "--out", "x"), "3 is not in the range"),
-        (("quality", "--shards", "nowhere", "--out", "x"), "Missing option '--features'"),
+        (("quality", "--shards", "nowhere", "--out", "x"), "shards nowhere do not exist"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(

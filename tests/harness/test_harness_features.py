@@ -103,7 +103,7 @@ def test_timm_weights_by_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lacks conv_stem.weight \(1 in all\)"):
         open_network(f"timm:{name}", str(file))
     file.write_bytes(b"<html>404</html>")
-    with pytest.raises(UserError, match="no readable file of tensors"):
+    with pytest.raises(UserError, match="is a web page"):
         open_network(f"timm:{name}", str(file))
 
 

@@ -149,7 +149,7 @@ def test_rows_with_gaps_have_no_mean_and_no_rank() -> None:
 def test_undefined_values_are_not_averaged_as_0() -> None:
     (section,) = board(record_of("duck", None), record_of("car", 0.9))
     cell = section.rows[0].groups["mean"]["image_auroc_max"]
-    assert (cell.mean, cell.reason) == (None, "undefined in duck")
+    assert (cell.mean, cell.reason) == (None, "undefined in duck: one class only")
     assert section.rows[0].rank is None
     assert section.rows[0].categories["duck"]["image_auroc_max"].reason.startswith("one class")
 

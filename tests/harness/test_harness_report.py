@@ -128,7 +128,7 @@ def test_values_gaps_and_protocols_are_shown() -> None:
         record_of("duck", 0.5, seed=1, checkpoint_rule="best-on-test"),
     )  # fmt: skip
     assert "81.23" in page.texts
-    assert 'title="undefined in car"' in text
+    assert 'title="undefined in car: one class only"' in text
     assert "best-on-test" in page.texts
     assert any("no measure of quality" in t for t in page.texts)
     assert any("tiny-random" in t for t in page.texts)
