@@ -78,7 +78,7 @@ def run(
                 "execution": asdict(execution),
                 "versions": versions("torch", "ray"),
             }
-            folder.begin(out, prepared.kind, recipe, begun)
+            folder.begin(out, prepared.kind, recipe, begun, alone=not execution.join)
         missing = remaining(prepared.planned, out)
         chosen = [spec for spec in missing if only is None or spec.name in only]
         if not chosen:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes, read_json, to_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes, read_json, to_json, write_json
 from sia_gen.core.store.objects import Location, ObjectPath, locate
 from sia_gen.runs import claims, lock
 from sia_gen.runs.spec import SHOWN, difference
@@ -160,10 +160,22 @@ def document(kind: str, recipe: dict[str, Any], **facts: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "kind": kind, "recipe": recipe, **facts}
 
 
-def begin(run: Location, kind: str, recipe: dict[str, Any], content: dict[str, Any]) -> None:
-    """Publishes run.json; of several drivers that begin together the first one's stays."""
-    if not create_bytes(run / NAME, to_json(content)):
-        require_same(run, kind, recipe)
+def begin(
+    run: Location,
+    kind: str,
+    recipe: dict[str, Any],
+    content: dict[str, Any],
+    *,
+    alone: bool = False,
+) -> None:
+    """Publishes run.json; of several drivers that begin together the first one's stays.
+
+    Whoever holds the folder `alone` replaces that of a run which has made nothing.
+    """
+    if create_bytes(run / NAME, to_json(content)):
+        return
+    if not require_same(run, kind, recipe, alone=alone):
+        write_json(run / NAME, content)
 
 
 _WRITER = re.compile(r"-(\d+)-[0-9a-f]{8}$")  # who is writing a temporary file: its pid

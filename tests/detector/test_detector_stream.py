@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moto_server import forget_buckets
 
 from detector import checkpoint
 from detector.options import TrainOptions
@@ -71,6 +72,7 @@ def bucket(synthetic: Path) -> Iterator[tuple[str, dict[str, str]]]:
     moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    forget_buckets(server)
     own = {
         "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
         "AWS_ACCESS_KEY_ID": "test",

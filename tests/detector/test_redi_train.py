@@ -25,6 +25,7 @@ from detector import run_folder as runfolder
 from detector.data.task import single
 from detector.inference import info, steps
 from detector.inference.export import export
+from detector.inference.overlay import CAPTION
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
 from detector.models import rd, redi
@@ -165,7 +166,7 @@ def test_prediction_decides_by_a_threshold_from_held_out_images(
     [picture] = (tmp_path / "steps" / "steps").glob("*.png")
     # input, map, prompt, recovered, two layers, score
     with Image.open(picture) as shown:
-        assert shown.size == (7 * 32 + 6 * steps.GAP, 32 + steps.CAPTION)
+        assert shown.size == (7 * 32 + 6 * steps.GAP, 32 + CAPTION)
 
 
 def test_export_holds_retrieval_and_bank_and_refuses_canny(
@@ -229,7 +230,7 @@ def test_training_killed_in_both_stages_ends_like_an_uninterrupted_one(
 def test_every_variant_trains_and_is_restored_as_it_was(
     tmp_path: Path, small: Make, stripes: Category, changes: dict[str, Any]
 ) -> None:
-    options = small(steps=12, **changes)
+    options = small(steps=12, holdout=0.0, **changes)
     facts = train(options, single(stripes, []), tmp_path / "run", cpu())
     stages = list(facts["parts"])
     assert stages[-1] == "discriminate"

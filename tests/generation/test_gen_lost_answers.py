@@ -14,6 +14,7 @@ from typing import Any
 import gen_support as support
 import pytest
 from lossy_proxy import LossyProxy
+from moto_server import forget_buckets
 
 from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.provenance import sha256_bytes
@@ -73,6 +74,7 @@ def lossy(monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyProxy]:
     moto = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    forget_buckets(server)
     proxy = LossyProxy(server.get_host_and_port()[1], rate=0.0)
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",

@@ -13,6 +13,7 @@ from typing import Any
 import gen_support as support
 import pytest
 from gen_support import run
+from moto_server import forget_buckets
 
 from sia_gen.care.repair import repair
 from sia_gen.care.status import read as read_status
@@ -78,6 +79,7 @@ def proxy() -> Iterator[HalfwayProxy]:
     """An S3 server behind the proxy, and the environment that leads there."""
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    forget_buckets(server)
     between = HalfwayProxy(server.get_host_and_port()[1])
     patch = pytest.MonkeyPatch()
     for name, value in {

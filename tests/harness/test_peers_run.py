@@ -126,7 +126,6 @@ def test_mistakes_are_named_and_nothing_is_written(
     small_dataset: Path, tmp_path: Path, models: str, more: tuple[str, ...], said: str
 ) -> None:
     result = call(small_dataset, tmp_path / "run", models, *more)
-    assert isinstance(result.exception, UserError), result.output
     assert result.exit_code != 0
     assert said in f"{result.exception} {result.output}"
     assert not (tmp_path / "run").exists()
