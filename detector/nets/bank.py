@@ -46,7 +46,8 @@ class Bank(nn.Module):
         """Returns the indices of the nearest members (B, N), image by image to save memory."""
         lengths, members = self.members.square().sum(1), self.members.T.contiguous()
         index = []
-        with torch.autocast(rows_BNC.device.type, enabled=False):
+        device = "cpu" if rows_BNC.is_meta else rows_BNC.device.type
+        with torch.autocast(device, enabled=False):
             for i, rows in enumerate(rows_BNC):
                 bound = lengths
                 if own_B is not None:
