@@ -35,7 +35,7 @@ from sia_gen.core.data.manifest import (
 )
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.ranges import checked
-from sia_gen.core.store.files import cache_folder
+from sia_gen.core.store.files import cache_folder, is_there
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import is_url, locate
 
@@ -256,13 +256,13 @@ def open_dataset(data: str | Path, value_range: Sequence[float] | None = None) -
 
 
 def _open(text: str) -> Dataset:
-    if Path(text).exists() or text in EMBEDDED:
+    if is_there(text) or text in EMBEDDED:
         return _open_one(text)
     parts = [part.strip() for part in text.split(",")] if "," in text else [text]
     opened = []
     for part in parts:
         named = _NAMED.fullmatch(part)
-        if named and not Path(part).exists():
+        if named and not is_there(part):
             name, path = named.groups()
             manifest = by_name(name)
             opened.append(_open_one(path, manifest.name if manifest else name))

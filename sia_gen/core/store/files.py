@@ -145,6 +145,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_there(place: str) -> bool:
+    """Returns whether a text names something that exists; no text that no path can be is an error."""
+    try:
+        return bool(place) and Path(place).exists()
+    except (OSError, ValueError):  # too long a name, a NUL
+        return False
+
+
 def cache_folder() -> Path:
     """Returns the folder for generated data: $SIA_GEN_CACHE, or ~/.cache/sia-gen."""
     configured = os.environ.get("SIA_GEN_CACHE")

@@ -27,6 +27,7 @@ from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
 from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.store.files import is_there
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, is_url, locate
 from sia_gen.core.store.shards import MASK, NORMAL, find_shards, read_record
@@ -214,7 +215,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
 
 def _absolute(place: str) -> str:
     """Returns a folder's absolute path, for workers start elsewhere; anything else as it is."""
-    return str(Path(place).resolve()) if place and Path(place).exists() else place
+    return str(Path(place).resolve()) if is_there(place) else place
 
 
 def planned(document: dict[str, Any]) -> list[PairShard]:

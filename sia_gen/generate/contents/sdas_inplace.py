@@ -25,6 +25,7 @@ from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.pixels.perlin import mask as perlin
 from sia_gen.core.provenance import versions
 from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.store.files import is_there
 from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import model as models
@@ -121,7 +122,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
         given={
             "data": data,
             "model": located,
-            "foreground": foreground if Path(foreground).exists() else options.foreground,
+            "foreground": foreground if is_there(foreground) else options.foreground,
         },
         planned=[PairShard(**part, **facts) for facts in shared.values() for part in parts],
         threads=own.threads,
