@@ -146,7 +146,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def is_there(place: str) -> bool:
-    """Returns whether a text names something that exists; no text that no path can be is an error."""
+    """Returns whether a text names something that exists; a text that no path can be does not."""
     try:
         return bool(place) and Path(place).exists()
     except (OSError, ValueError):  # too long a name, a NUL
