@@ -122,9 +122,14 @@ class Detector:
             return self.stream(images)
         return next(self.stream([images]))
 
+    def _image(self, given: Picture) -> Array8:
+        if isinstance(given, str | PathLike):  # with the range of the training's files
+            return self._engine.read(Path(given))
+        return to_image(given)
+
     def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         """Yields a Prediction for each image, in their order; a batch is computed at a time."""
-        source = map(to_image, images)
+        source = map(self._image, images)
         while part := list(itertools.islice(source, 1 if self._engine.frame.tiled else BATCH)):
             prepared = [self._engine.prepare(image) for image in part]
             sizes = [(image.shape[0], image.shape[1]) for image in part]
