@@ -124,7 +124,11 @@ def train(
         sys.exit(128 + stopped.signal)
     if summary is None:
         return
-    tell(f"next: detector score{'' if out == RUN else f' {out}'}")
+    first = planned.jobs[0].task
+    if any(category.test for job in planned.jobs for category in job.task.categories):
+        tell(f"next: detector score{'' if out == RUN else f' {out}'}")
+    else:  # nothing to score: the answer is for new photographs
+        tell(f"next: detector predict PHOTOGRAPHS --model {out / first.key} --out runs/answers")
     if as_json:
         print_json(summary)
 
