@@ -1,4 +1,4 @@
-"""Readers of images and masks under the name that scripts of before version 0.2 import."""
+"""Readers of images and masks under their former name, for scripts that import it."""
 
 from sia_gen.core.pixels.images import read_image, read_size
 from sia_gen.core.pixels.masks import read_mask

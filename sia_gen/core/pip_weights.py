@@ -55,7 +55,7 @@ def lite_weights(name: str) -> Path:
             " again"
         )
     digest, expected = sha256_file(found[0]), found[0].stem.rsplit("-", 1)[-1]
-    # The publisher's way of naming: NAME-XXXXXXXX.pth, the first digits of the SHA-256.
+    # The publisher's way of naming: NAME-57934424.pth, the first digits of the SHA-256.
     if len(expected) < 8 or not digest.startswith(expected):
         raise UserError(
             f"{found[0]} is damaged: its SHA-256 begins {digest[:8]}, its name says {expected}:"
