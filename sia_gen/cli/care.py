@@ -15,7 +15,6 @@ from sia_gen.core.text import printable, say
 
 @click.command(
     "status",
-    short_help="Show how far a run is, from its files alone.",
     epilog="""\b
 Example:
   sia-gen status runs/first
@@ -36,7 +35,6 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command(
     "verify",
-    short_help="Check every byte of a run against its records.",
     epilog="""\b
 Example:
   sia-gen verify runs/first
@@ -95,7 +93,6 @@ def _figures(
 
 @click.command(
     "repair",
-    short_help="Make again exactly what verify condemns.",
     epilog="""\b
 Example:
   sia-gen repair runs/first --executor local
@@ -128,7 +125,6 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
 
 @click.command(
     "retry",
-    short_help="Make the shards that were given up once more.",
     epilog="""\b
 Example:
   sia-gen retry runs/first --deadline 7200
