@@ -17,12 +17,12 @@ import numpy.typing as npt
 from scipy import ndimage, spatial
 
 from detector import scorefile
-from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_size
 from sia_gen.core.provenance import hash_options, require_same, sha256_file
 from sia_gen.core.store.files import read_json, write_json
+from sia_gen.core.version import __version__
 
 NAME = "colour-statistics"
 LARGEST = 256  # pixels a side: larger images are reduced to this unless a size is given

@@ -19,11 +19,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sia_gen import __version__
 from sia_gen.core.errors import UserError, near_names, run_command
 from sia_gen.core.options import OptionError, Setting, coerced, settings, split_optional
 from sia_gen.core.store.objects import require_local
 from sia_gen.core.text import say
+from sia_gen.core.version import __version__
 
 
 def folders_only(command: click.Command) -> click.Command:

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sia_gen import __version__
 from sia_gen.core.errors import UserError
+from sia_gen.core.version import __version__
 
 
 def sha256_bytes(content: bytes) -> str:

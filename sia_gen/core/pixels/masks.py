@@ -21,8 +21,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import decoding
-from sia_gen.core.pixels.images import Array8, Mask, open_image
+from sia_gen.core.pixels.decoding import decoding, open_image
+from sia_gen.core.pixels.images import Array8, Mask
 
 LOSSY = {"JPEG", "MPO"}
 CLASSES = 63  # values up to it are class numbers in a file without losses
