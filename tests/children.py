@@ -49,7 +49,7 @@ class Child:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
-    def wait(self, seconds: float = 200.0) -> int:
+    def wait(self, seconds: float = 220.0) -> int:
         """Returns the exit code, below 0 that of a signal."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, self.said()
