@@ -14,16 +14,11 @@ COMMANDS = {
     "info": "Tell what a checkpoint is: recipe, backbone, data, training, threshold.",
 }
 
-EPILOG = """\b
+EXAMPLE = """\b
 Example, on the embedded dataset:
   sia-gen run --per-category 64
   detector train --shards runs/sia
   detector score
-
-\b
-Exit codes: 0 done, 1 internal error, 2 usage, input or resources, 3 finished but
-incomplete, 4 verification failed, 5 locked by another training, 6 training diverged,
-130 and 143 stopped by a signal.
 """
 
 
@@ -31,8 +26,8 @@ group = LazyGroup(
     "detector",
     "detector.cli",
     COMMANDS,
-    help="Train anomaly detectors on normal images and synthetic anomalies, and apply them.",
-    epilog=EPILOG,
+    about="Train anomaly detectors on normal images and synthetic anomalies, and apply them.",
+    example=EXAMPLE,
 )
 
 

@@ -17,15 +17,11 @@ COMMANDS = {
     "weights": "Say which feature networks' weights are here, and how to get the others.",
 }
 
-EPILOG = """\b
+EXAMPLE = """\b
 Example, on the embedded dataset:
   harness baseline --out runs/baseline
   harness evaluate runs/baseline --out runs/results
   harness leaderboard runs/results --html runs/leaderboard.html
-
-\b
-Exit codes: 0 done, 1 internal error, 2 usage or input, 3 finished but incomplete,
-4 a record does not match its name, 130 and 143 stopped by a signal.
 """
 
 
@@ -34,8 +30,8 @@ group = LazyGroup(
     "harness.cli",
     COMMANDS,
     {"evaluate": "detection", "baseline": "detection", "leaderboard": "board"},
-    help="Measure synthetic anomalies and detectors, and rank what was measured.",
-    epilog=EPILOG,
+    about="Measure synthetic anomalies and detectors, and rank what was measured.",
+    example=EXAMPLE,
 )
 
 

@@ -20,16 +20,11 @@ COMMANDS = {
     "pack": "Turn an existing folder of images into the same shards.",
 }
 
-EPILOG = """\b
+EXAMPLE = """\b
 Example, on the embedded dataset with the shipped model:
   sia-gen run --per-category 60 --out runs/first
   sia-gen verify runs/first
   sia-gen preview --out sheet.png
-
-\b
-Exit codes: 0 done, 1 internal error, 2 usage, input or resources, 3 finished but
-incomplete, 4 verification failed, 5 locked by another run, 6 training diverged,
-130 and 143 stopped by a signal.
 """
 
 
@@ -38,8 +33,8 @@ group = LazyGroup(
     "sia_gen.cli",
     COMMANDS,
     {"plan": "run", **dict.fromkeys(("status", "verify", "repair", "retry"), "care")},
-    help="Synthesise realistic anomalies from normal images only.",
-    epilog=EPILOG,
+    about="Synthesise realistic anomalies from normal images only.",
+    example=EXAMPLE,
 )
 
 

@@ -66,6 +66,14 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+EXIT_CODES = """
+\b
+Exit codes: 0 done, 1 internal error, 2 usage, input or resources, 3 finished but
+incomplete, 4 verification failed, 5 locked by another run, 6 training diverged,
+130 and 143 stopped by a signal.
+"""
+
+
 class LazyGroup(Group):
     """A tool over a table of its commands: each name with its line in the help.
 
@@ -79,9 +87,12 @@ class LazyGroup(Group):
         package: str,
         table: dict[str, str],
         homes: dict[str, str] | None = None,
-        **kwargs: Any,
+        *,
+        about: str,
+        example: str,
     ) -> None:
-        super().__init__(tool, context_settings=SETTINGS, **kwargs)
+        epilog = example + EXIT_CODES
+        super().__init__(tool, help=about, epilog=epilog, context_settings=SETTINGS)
         self.package, self.table, self.homes = package, table, homes or {}
         click.version_option(__version__, prog_name=tool)(self)
 
