@@ -72,7 +72,7 @@ def test_in_place_takes_pil_images(pipe: SDASPipeline) -> None:
 def test_a_saved_folder_is_a_model_folder(pipe: SDASPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "copy")
     facts = describe(tmp_path / "copy")
-    assert facts.classes == pipe.facts.classes and facts.healthy is pipe.facts.healthy
+    assert facts.classes == pipe.facts.classes and facts.health == pipe.facts.health
     again = SDASPipeline.from_pretrained(tmp_path / "copy")
     first, second = (
         p("brick", generator=torch.Generator().manual_seed(1), output_type="pt").images
@@ -85,7 +85,7 @@ def test_a_saved_folder_is_a_model_folder(pipe: SDASPipeline, tmp_path: Path) ->
         again("brick", generator=torch.Generator().manual_seed(1), output_type="pt").images, second
     )
     again.save_pretrained(tmp_path / "changed")
-    assert describe(tmp_path / "changed").healthy is None
+    assert not describe(tmp_path / "changed").health
 
 
 def test_what_does_not_fit_is_named(pipe: SDASPipeline) -> None:
