@@ -12,7 +12,7 @@ from typing import Any
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.documents import parse_json, read_limited
-from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_copy
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
 from sia_gen.core.store.tars import members
@@ -68,7 +68,7 @@ def _on_disk(path: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="sia-gen-verify-") as place:
         local = Path(place) / path.name
-        local.write_bytes(path.read_bytes())
+        write_copy(local, path)
         yield local
 
 
