@@ -27,6 +27,7 @@ from fuzz_formats import FORMATS
 from sia_gen.core.errors import UserError
 
 LONGEST = 10.0  # CPU seconds for one input
+MOST = 2.0  # GiB of the process's peak
 
 
 class Fuzzer:
@@ -74,6 +75,11 @@ def _too_long(_signal: int, _frame: object) -> None:
     raise TooLongError(f"more than {LONGEST} CPU seconds")
 
 
+def peak() -> float:
+    """Returns the largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 @click.command()
 @click.option("--inputs", default=20_000, show_default=True)
 @click.option("--only", default="", help="Beginning of the formats' names.")
@@ -109,6 +115,9 @@ def main(inputs: int, only: str, first: int) -> None:
                     stderr.flush()
             finally:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            if peak() > MOST and not counts["memory", "fault"]:
+                counts["memory", "fault"] += 1
+                faults[f"{name}: memory"] = f"seed {seed}: the peak rose to {peak():.2f} GiB"
             slowest = max(slowest, (time.process_time() - started, f"{name} {seed}"))
             if (place + 1) % 1000 == 0:
                 stderr.write(f"{place + 1} inputs, {len(faults)} kinds of faults\n")
@@ -117,10 +126,9 @@ def main(inputs: int, only: str, first: int) -> None:
     for name in names:
         row = ", ".join(f"{counts[name, word]} {word}" for word in ("read", "refused", "fault"))
         print(f"{name:16} {row}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{inputs} inputs in {time.process_time() - began:.0f} CPU s, at most {slowest[0]:.2f} s"
-        f" ({slowest[1]}); peak {peak:.2f} GiB; {len(faults)} kinds of faults"
+        f" ({slowest[1]}); peak {peak():.2f} GiB; {len(faults)} kinds of faults"
     )
     for key, text in faults.items():
         print(f"{key}: {text}")

@@ -41,6 +41,7 @@ def _image(form: str, **how: Any) -> Callable[[Path], Path]:
 
 
 def _read_picture(path: Path) -> None:
+    from detector.inference.memory import of_bytes
     from sia_gen.core.pixels import images
     from sia_gen.core.pixels.masks import read_mask
     from sia_gen.generate.contents.packed import _stored
@@ -51,6 +52,7 @@ def _read_picture(path: Path) -> None:
         lambda: read_mask(path),
         lambda: images.decode(path.read_bytes(), "x"),
         lambda: _stored(path, None),
+        lambda: of_bytes(path.read_bytes(), "x", 10**6, (0.0, 4095.0)),
     ]
     _each(readers)
 
@@ -91,6 +93,7 @@ def _read_run(path: Path) -> None:
     from sia_gen.care import status
     from sia_gen.care.repair import repair
     from sia_gen.care.verify import verify
+    from sia_gen.core.store.made_from import made_from
     from sia_gen.core.store.shards import ShardReader, find_shards
     from sia_gen.generate.options import ExecutionOptions
 
@@ -104,6 +107,7 @@ def _read_run(path: Path) -> None:
 
     _each([
         read_all,
+        lambda: made_from(run),
         lambda: verify(run),
         lambda: status.describe(status.read(run)),
         lambda: repair(run, ExecutionOptions(executor="local")),
@@ -142,6 +146,9 @@ def _pairs(folder: Path) -> Path:
 def _read_pairs(path: Path) -> None:
     from sia_gen.care.repair import repair
     from sia_gen.care.verify import verify
+    from sia_gen.core.data.category import as_recorded
+    from sia_gen.core.data.dataset import open_dataset
+    from sia_gen.core.store.made_from import made_from
     from sia_gen.core.store.shards import MASK, ShardReader
     from sia_gen.generate.options import ExecutionOptions
 
@@ -152,8 +159,13 @@ def _read_pairs(path: Path) -> None:
         for place in range(len(reader)):
             reader.extra(place, MASK)
 
+    def recorded() -> None:
+        if found := made_from(out):
+            as_recorded(open_dataset(out.parent / "mini").categories, found.value_ranges)
+
     _each([
         read_all,
+        recorded,
         lambda: verify(out),
         lambda: repair(out, ExecutionOptions(executor="local")),
     ])  # fmt: skip

@@ -14,6 +14,7 @@ from harness.cli.options import (
     data_root,
     json_option,
     print_json,
+    range_option,
     results_option,
     tell,
 )
@@ -86,14 +87,7 @@ Example:
 )
 @data_option
 @categories_option
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [default: measured]",
-)
+@range_option("measured")
 @click.option(
     "--resolution",
     cls=Option,

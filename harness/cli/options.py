@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ __all__ = [
     "data_root",
     "json_option",
     "print_json",
+    "range_option",
     "results_option",
     "tell",
 ]
@@ -34,6 +36,18 @@ def data_root(data: str | None) -> Path | None:
     from sia_gen.core.data.dataset import open_dataset
 
     return open_dataset(data).root
+
+
+def range_option(otherwise: str) -> Any:
+    """Returns the option --range LOW HIGH, with what is taken without it."""
+    return click.option(
+        "--range",
+        "value_range",
+        type=float,
+        nargs=2,
+        metavar="LOW HIGH",
+        help=f"Black and white of files of more than 8 bits.  [default: {otherwise}]",
+    )
 
 
 data_option = click.option(

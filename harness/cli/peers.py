@@ -112,7 +112,7 @@ def run(
     target = results or out / "results"
     if target.exists() and not target.is_dir():
         raise UserError(f"--results {target} is a file: give a folder")
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, options.value_range)
     cells = plan.cells(options, dataset.origin or data, dataset.select(categories))
     found = []
     outcomes = running.run(

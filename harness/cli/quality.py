@@ -11,6 +11,7 @@ from harness.cli.options import (
     SHARDS,
     json_option,
     print_json,
+    range_option,
     results_option,
     tell,
 )
@@ -91,6 +92,7 @@ Several networks: repeat --features, and give weights as --feature-weights NAME=
     metavar="PIXELS",
     help="Side of the images.  [default: the synthetic images']",
 )
+@range_option("as the shards' run says, or measured")
 @click.option("--source", metavar="NAME", help="Synthesis method; default: as the shards say.")
 @click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use the first N images.")
 @results_option
@@ -104,6 +106,7 @@ def quality(
     features: tuple[str, ...],
     feature_weights: tuple[str, ...],
     resolution: int | None,
+    value_range: tuple[float, float] | None,
     source: str | None,
     limit: int | None,
     out: Path,
@@ -143,7 +146,9 @@ def quality(
     from harness.board.build import build
     from harness.quality import run as room
 
-    options = room.Options(image_size=resolution, source=source, limit=limit, stream=stream)
+    options = room.Options(
+        image_size=resolution, value_range=value_range, source=source, limit=limit, stream=stream
+    )
     where = shards if place is None or stream else str(local_folder(place))
     found = room.run(where, data, categories or "all", networks, out, options, tell)
     tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")

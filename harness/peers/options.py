@@ -41,6 +41,13 @@ class Options:
     train_images: int | None = option(
         None, "Take so many normal images, drawn by the seed.", low=1, shown="all"
     )
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="measured",
+    )
     seeds: tuple[int, ...] = option(
         (0,), "Everything random follows from one.", low=0, metavar="N,N,...", shown="0"
     )

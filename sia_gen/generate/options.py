@@ -219,6 +219,13 @@ class SheetOptions:
     out: str = option(help="The contact sheet.", metavar="FILE.png")
     data: str = option("textures", DATA, metavar="DIR")
     categories: str = option("all", CATEGORIES, metavar="NAMES")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "Black and white of files of more than 8 bits.",
+        flag="--range",
+        metavar="LOW HIGH",
+        shown="as the model or the shards say, or measured",
+    )
     columns: int = option(6, "Images in a row.", low=1, high=100)
     scale: int = option(2, "Enlarges each pixel.", low=1, high=16)
     seed: int = option(0, "Seed of the sheet.", low=0, high=MAX_SEED)

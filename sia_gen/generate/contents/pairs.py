@@ -17,17 +17,16 @@ import numpy as np
 from sia_gen import methods
 from sia_gen.core import plugins
 from sia_gen.core.context import Context, Method, context_of
-from sia_gen.core.data.category import Category
+from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
-from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.pixels.pairs import Pair
-from sia_gen.core.pixels.ranges import checked
-from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file, versions
+from sia_gen.core.provenance import hash_options, sha256_bytes, versions
 from sia_gen.core.seeds import derive_seed, generator
 from sia_gen.core.store.files import is_there
+from sia_gen.core.store.made_from import made_from
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, is_url, locate
 from sia_gen.core.store.shards import MASK, NORMAL, find_shards, read_record
@@ -40,6 +39,14 @@ from sia_gen.generate.content import (
     open_apart,
     stored_options,
     stored_text,
+)
+from sia_gen.generate.normals import (
+    as_planned,
+    hash_files,
+    normal_image_facts,
+    range_facts,
+    require_unchanged,
+    with_foreground,
 )
 from sia_gen.generate.options import SynthesisOptions
 from sia_gen.runs import folder
@@ -108,31 +115,6 @@ def add_pair(
     builder.add_encoded(key, encode_png(pair.image), ".png", metadata, pixels, extras)
 
 
-def hash_files(paths: Sequence[Path], root: Path) -> str:
-    """Returns the hash of files' contents and of their names below a folder."""
-    return hash_options([[os.path.relpath(p, root), sha256_file(p)] for p in paths])
-
-
-def normal_image_facts(category: Category) -> dict[str, str]:
-    """Returns hashes of the normal images and of the masks of their foreground, with its rule."""
-    facts = {
-        "normal_images_sha256": hash_files(category.train, category.root),
-        "foreground": category.foreground,
-        "foreground_sha256": "",
-    }
-    if category.foreground.startswith("masks "):
-        masks = Path(category.foreground.removeprefix("masks "))
-        files = [p for p in sorted(masks.iterdir()) if p.is_file()]
-        facts |= {"foreground": "masks", "foreground_sha256": hash_files(files, masks)}
-    return facts
-
-
-def with_foreground(category: Category, given: str) -> Category:
-    """Returns a category with the foreground that was asked for in place of its own."""
-    rule = rule_for(given, category.name) if given else category.foreground
-    return replace(category, foreground=rule)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Workshop:
     """What pairs of one category are made with here, and the hashes of all of it."""
@@ -169,6 +151,8 @@ def prepare(options: SynthesisOptions) -> Prepared:
     made = from_values(module.Options, dict(options.settings), f"method {options.method}")
     dataset, out = open_apart(options.data, options.out, options.value_range)
     categories = dataset.select(options.categories)
+    if options.shards and (origin := made_from(locate(options.shards))):
+        categories = as_recorded(categories, origin.value_ranges)
     parts = cut(options.per_category, options.shard_size, len(categories))
     own = asdict(made)
     facts: dict[str, Any] = {}
@@ -189,8 +173,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
         }
         if prefix := prefixes[category.dataset, category.name]:
             facts[category.key]["prefix"] = prefix
-        if known := category.value_range:
-            facts[category.key]["value_range"] = list(known)
+        facts[category.key] |= range_facts(category)
     data = options.data if is_url(options.data) else dataset.origin
     prepared = Prepared(
         kind=KIND,
@@ -203,9 +186,9 @@ def prepare(options: SynthesisOptions) -> Prepared:
         facts={"options": asdict(options), "data": data},
         given={
             "data": data,
-            "foreground": _absolute(options.foreground),
-            "shards": _absolute(options.shards),
-            "textures": _absolute(str(own.get("textures", ""))),
+            "foreground": absolute(options.foreground),
+            "shards": absolute(options.shards),
+            "textures": absolute(str(own.get("textures", ""))),
         },
         planned=[PairShard(**part, **shared) for shared in facts.values() for part in parts],
     )
@@ -213,7 +196,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
     return prepared
 
 
-def _absolute(place: str) -> str:
+def absolute(place: str) -> str:
     """Returns a folder's absolute path, for workers start elsewhere; anything else as it is."""
     return str(Path(place).resolve()) if is_there(place) else place
 
@@ -263,13 +246,9 @@ class PairMaker:
             raise UserError(f"{message}: install the same version of sia-gen everywhere")
         places = {"textures": self._given["textures"]} if "textures" in spec.options else {}
         made = from_values(module.Options, {**spec.options, **places}, f"method {name}")
-        category = with_foreground(self._dataset.one(spec.key), self._given["foreground"])
-        category = replace(category, given_range=checked(spec.value_range))
+        category = as_planned(spec, self._dataset, self._given["foreground"])
         workshop = _open(category, name, made, spec.resolution, self._given["shards"])
-        changed = [n for n, value in workshop.facts.items() if getattr(spec, n) != value]
-        if changed:
-            message = f"{spec.key}: {', '.join(changed)} differ here from what the run was planned"
-            raise UserError(f"{message} with: the files were changed, or are others on this node")
+        require_unchanged(spec, workshop.facts)
         self._workshop, self._asked = workshop, asked
 
     def make(self, spec: PairShard, on_images: Callable[[int], None]) -> Made:

@@ -25,10 +25,10 @@ from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.pixels.perlin import mask as perlin
 from sia_gen.core.provenance import versions
 from sia_gen.core.seeds import derive_seed, generator
-from sia_gen.core.store.files import is_there
 from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import model as models
+from sia_gen.generate import normals
 from sia_gen.generate.card import Card
 from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart
 from sia_gen.generate.content import stored_options as read_options
@@ -75,10 +75,10 @@ def prepare(options: SynthesisOptions) -> Prepared:
     if options.shards:
         raise UserError(f"--shards {options.shards}: sdas-inplace takes a --model, not its images")
     own = from_values(Options, dict(options.settings), "method sdas-inplace")
-    dataset, out = open_apart(options.data, options.out)
-    categories = dataset.select(options.categories)
+    dataset, out = open_apart(options.data, options.out, options.value_range)
     located = models.locate(own.model)
     facts = models.describe(located)
+    categories = models.as_trained(dataset.select(options.categories), facts)
     models.require_classes(own.model, facts, [category.name for category in categories])
     models.require_health(own.model, facts, force=own.force)
     if options.resolution != facts.resolution:
@@ -95,7 +95,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
     parts = cut(options.per_category, options.shard_size, len(categories))
     shared: dict[str, Any] = {}
     for category in categories:
-        category = pairs.with_foreground(category, options.foreground)
+        category = normals.with_foreground(category, options.foreground)
         _require_channels(own.model, facts, category, options.resolution)
         shared[category.key] = {
             "method": METHOD,
@@ -105,11 +105,11 @@ def prepare(options: SynthesisOptions) -> Prepared:
             "seed": options.seed,
             "resolution": options.resolution,
             "sources_sha256": facts.checkpoint_sha256,
-            **pairs.normal_image_facts(category),
+            **normals.normal_image_facts(category),
             "format": pairs.FORMAT + (pairs.WITH_NORMAL if options.normal else ""),
+            **normals.range_facts(category),
         }
     data = options.data if is_url(options.data) else dataset.origin
-    foreground = str(Path(options.foreground).resolve()) if options.foreground else ""
     prepared = Prepared(
         kind=KIND,
         out=out,
@@ -122,7 +122,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
         given={
             "data": data,
             "model": located,
-            "foreground": foreground if is_there(foreground) else options.foreground,
+            "foreground": pairs.absolute(options.foreground),
         },
         planned=[PairShard(**part, **facts) for facts in shared.values() for part in parts],
         threads=own.threads,
@@ -218,12 +218,8 @@ class InPlaceMaker:
             return
         if self._dataset is None:
             self._dataset = open_dataset(given["data"])
-        category = pairs.with_foreground(self._dataset.one(spec.key), given["foreground"])
-        facts = pairs.normal_image_facts(category)
-        changed = [name for name, value in facts.items() if getattr(spec, name) != value]
-        if changed:
-            message = f"{spec.key}: {', '.join(changed)} differ here from what the run was planned"
-            raise UserError(f"{message} with: the files were changed, or are others on this node")
+        category = normals.as_planned(spec, self._dataset, given["foreground"])
+        normals.require_unchanged(spec, normals.normal_image_facts(category))
         self._category, self._context = category, context_of(category, spec.resolution)
         self._opened = opened
 
