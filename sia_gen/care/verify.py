@@ -18,6 +18,7 @@ from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_
 from sia_gen.core.store.tars import members
 from sia_gen.generate import contents
 from sia_gen.runs import folder, lock
+from sia_gen.runs.index import BROKEN, Finished
 from sia_gen.runs.spec import Shard
 
 
@@ -72,13 +73,17 @@ def _on_disk(path: Location) -> Iterator[Path]:
         yield local
 
 
-def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> None:
-    """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
+def _check_members(path: Path, names: list[str], offsets: object, extras: tuple[str, ...]) -> None:
+    """Compares members with the record's samples: a tar cut at a member's end is still a tar.
+
+    `offsets` says where the images lie; records of before there were any have None.
+    """
     try:
-        found = [member.name for member in members(path)]
+        there = list(members(path))
     except UserError as error:
         raise ShardFault("tar", f"is not a readable tar: {error}") from error
     each = 2 + len(extras)
+    found = [member.name for member in there]
     if len(found) != each * len(names):
         detail = f"holds {len(found)} members, its record names {each * len(names)}"
         raise ShardFault("count", detail)
@@ -88,6 +93,8 @@ def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> Non
         if not right or others != [name + suffix for suffix in extras]:
             shown = " and ".join([json_name, image_name, *others])
             raise ShardFault("count", f"holds {shown} where its record names {name}")
+    if offsets not in (None, [[m.offset, m.size] for m in there[1::each]]):
+        raise ShardFault("record", "has images elsewhere than its record says")
 
 
 def _check_samples(path: Path, spec: Shard, samples: list[dict[str, Any]]) -> None:
@@ -133,7 +140,7 @@ def _checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
     if record is None:
         if record_path(path).exists():
             found = _schema(path)
-            if found not in {None, SCHEMA}:
+            if found is not None and found != SCHEMA:
                 detail = f"has a record of schema {found!r}, this version reads {SCHEMA}"
                 raise ShardFault("record", detail)
             raise ShardFault("record", "has a torn record")
@@ -163,9 +170,11 @@ def _check_shard(run: Location, spec: Shard) -> list[dict[str, Any]]:
                 record.get("images") == len(samples) == spec.count
             ):
                 raise ShardFault("count", f"has a record of other than {spec.count} images")
-            _check_members(local, [sample["key"] for sample in samples], spec.extras)
+            names = [sample["key"] for sample in samples]
+            _check_members(local, names, record.get("offsets"), spec.extras)
             _check_samples(local, spec, samples)
-    except (KeyError, TypeError) as error:
+        Finished(planned=1).add(spec, record)
+    except BROKEN as error:
         raise ShardFault("record", f"has a record without {error}") from error
     return samples
 

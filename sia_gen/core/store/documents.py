@@ -45,7 +45,8 @@ def parse_json(content: bytes | str, *, numbers: bool = False) -> Any:
     With `numbers` NaN and Infinity, which are no JSON, are refused too.
     """
     comma, bracket, brace = (b",", b"[", b"{") if isinstance(content, bytes) else (",", "[", "{")
-    if sum(map(content.count, (comma, bracket, brace))) > MAX_VALUES:  # type: ignore[arg-type]
+    marks = (comma, bracket, brace)
+    if len(content) > MAX_VALUES and sum(map(content.count, marks)) > MAX_VALUES:  # type: ignore[arg-type]
         raise DocumentError(f"it holds more than {MAX_VALUES} values: refused")
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content

@@ -250,7 +250,7 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
     done = [
         tar
         for tar, record in found
-        if record is not None and category in {None, record.get("category")}
+        if record is not None and (category is None or category == record.get("category"))
     ]
     if not done:
         wanted = f" of category {category}" if category else ""

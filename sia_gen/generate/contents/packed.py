@@ -21,6 +21,7 @@ from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_s
 from sia_gen.core.pixels.ranges import ValueRange, checked, measure
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
 from sia_gen.core.store.documents import read_limited
+from sia_gen.core.store.files import is_there
 from sia_gen.core.store.tars import MAX_MEMBER, TarBuilder
 from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.core.text import markdown
@@ -75,9 +76,9 @@ def _categories(source: Path) -> Iterator[tuple[str, list[Path]]]:
 
 def scan(options: PackOptions) -> list[PackedShard]:
     """Returns the shards that a folder makes; UserError for a folder without images."""
+    if not is_there(options.source) or not Path(options.source).is_dir():
+        raise UserError(f"{options.source[:200]} is no folder: give one with images")
     source = Path(options.source).resolve()
-    if not source.is_dir():
-        raise UserError(f"{options.source} is no folder: give one with images")
     dataset = options.dataset or source.name
     specs: list[PackedShard] = []
     found = list(_categories(source))
