@@ -25,7 +25,7 @@ from soak import QUIET, bucket, command, dataset, hashes, records
 
 from sia_gen.core.store.objects import Location
 
-SHARDS = 3
+SHARDS = 3  # of three categories, of which one is made
 PRELOAD = [
     "starts", "fake_model", "s3fs", "PIL.PngImagePlugin", "sia_gen.cli.run", "sia_gen.generate.run",
     "sia_gen.generate.contents.images", "sia_gen.generate.executors.local",
@@ -87,13 +87,15 @@ def main(starts: int, store: str) -> None:
     ):
         root = Path(folder)
         data = dataset(root)
-        calm_call = command(root / "calm", data, "local", 0.0, "", shards=SHARDS)
-        subprocess.run(calm_call, check=True, **QUIET)
+
+        def call(out: Location) -> list[str]:
+            return [*command(out, data, "local", 0.0, "", SHARDS), "--categories", "brick"]
+
+        subprocess.run(call(root / "calm"), check=True, **QUIET)
         calm = hashes(root / "calm")
         for number in range(starts):
             out = place.parent / f"start-{number}"
-            call = command(out, data, "local", 0.0, "", shards=SHARDS)
-            faults = once(call, more, out, calm, root)
+            faults = once(call(out), more, out, calm, root)
             wrong += bool(faults)
             if faults or (number + 1) % 20 == 0:
                 print(f"{number + 1} starts, {wrong} wrong {'; '.join(faults)}", flush=True)

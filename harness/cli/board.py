@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -103,7 +104,9 @@ def leaderboard(
 
     if sheets and html is None:
         raise UserError("--contact-sheet is shown on the page: give --html FILE too")
-    sections = build(filtered(records.find(results), only), rank_by=rank_by)
+    found = records.find(results)
+    gc.freeze()  # the collector would walk all records again and again, and none is garbage
+    sections = build(filtered(found, only), rank_by=rank_by)
     if published:
         from harness.board.published import PublishedNumbers
         from harness.board.published_rows import add
