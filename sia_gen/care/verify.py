@@ -73,10 +73,10 @@ def _on_disk(path: Location) -> Iterator[Path]:
         yield local
 
 
-def _check_members(path: Path, names: list[str], offsets: object, extras: tuple[str, ...]) -> None:
+def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> list[list[int]]:
     """Compares members with the record's samples: a tar cut at a member's end is still a tar.
 
-    `offsets` says where the images lie; records of before there were any have None.
+    Returns where each image begins, and its size.
     """
     try:
         there = list(members(path))
@@ -93,8 +93,7 @@ def _check_members(path: Path, names: list[str], offsets: object, extras: tuple[
         if not right or others != [name + suffix for suffix in extras]:
             shown = " and ".join([json_name, image_name, *others])
             raise ShardFault("count", f"holds {shown} where its record names {name}")
-    if offsets not in (None, [[m.offset, m.size] for m in there[1::each]]):
-        raise ShardFault("record", "has images elsewhere than its record says")
+    return [[member.offset, member.size] for member in there[1::each]]
 
 
 def _check_samples(path: Path, spec: Shard, samples: list[dict[str, Any]]) -> None:
@@ -171,8 +170,10 @@ def _check_shard(run: Location, spec: Shard) -> list[dict[str, Any]]:
             ):
                 raise ShardFault("count", f"has a record of other than {spec.count} images")
             names = [sample["key"] for sample in samples]
-            _check_members(local, names, record.get("offsets"), spec.extras)
+            places = _check_members(local, names, spec.extras)
             _check_samples(local, spec, samples)
+        if record.get("offsets", places) != places:  # those of former versions have none
+            raise ShardFault("record", "has images elsewhere than its record says")
         Finished(planned=1).add(spec, record)
     except BROKEN as error:
         raise ShardFault("record", f"has a record without {error}") from error
