@@ -208,6 +208,9 @@ class SheetOptions(Checked):
     out: str = option(help="The contact sheet.", metavar="FILE.png")
     data: str = shared_options.data()
     categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the model or the shards say, or measured"
+    )
     columns: int = option(6, "Images in a row.", low=1, high=100)
     scale: int = option(2, "Enlarges each pixel.", low=1, high=16)
     seed: int = option(0, "Seed of the sheet.", low=0, high=MAX_SEED)
