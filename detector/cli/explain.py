@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import categories_option, data_option, device_option
+from detector.cli.options import categories_option, checkpoint_argument, data_option, device_option
 from sia_gen.core.commands import json_option, print_json, tell
 
 
@@ -16,7 +16,7 @@ Example:
   detector explain runs/detector/textures/brick --out runs/why
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @data_option("the training's")
 @categories_option("the checkpoint's", "The one to show, where the checkpoint is of several.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")

@@ -32,6 +32,10 @@ COMMANDS = {
         target="detector.cli.export:export",
         help="Write a checkpoint for other runtimes, once its maps there equal those here.",
     ),
+    "push": LazyCommand(
+        target="detector.cli.push:push",
+        help="Upload a checkpoint to the Hugging Face Hub.",
+    ),
     "info": LazyCommand(
         target="detector.cli.info:info",
         help="Tell what a checkpoint is: recipe, backbone, data, training, threshold.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import device_option
+from detector.cli.options import checkpoint_argument, device_option
 from detector.inference.options import PredictOptions
 from sia_gen.core.commands import click_options, tell
 
@@ -26,7 +26,7 @@ Examples:
 GET /health tells what is served, GET /metrics counts and times for Prometheus (docs/predict.md).
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any."

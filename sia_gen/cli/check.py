@@ -7,7 +7,8 @@ import sys
 import click
 
 from sia_gen.core.commands import json_option, print_json
-from sia_gen.core.text import printable, say
+from sia_gen.core.log import say
+from sia_gen.core.text import printable
 
 
 @click.command(
@@ -61,15 +62,11 @@ def check(
     from sia_gen.core.data.inspection import inspect
     from sia_gen.core.data.problems import lines
     from sia_gen.core.errors import VerificationError
+    from sia_gen.core.progress import counter
 
     dataset = open_dataset(data, value_range)
 
-    def on_image(read: int, total: int) -> None:
-        if sys.stderr.isatty() and (read % 50 == 0 or read == total):
-            sys.stderr.write(f"\rread {read}/{total} images{chr(10) if read == total else ''}")
-            sys.stderr.flush()
-
-    report = inspect(dataset, dataset.select(categories), on_image)
+    report = inspect(dataset, dataset.select(categories), counter("read", "images"))
     if as_json:
         print_json(report.to_json())
     else:

@@ -60,6 +60,10 @@ COMMANDS = {
         target="sia_gen.cli.pack:pack",
         help="Turn an existing folder of images into the same shards.",
     ),
+    "push": LazyCommand(
+        target="sia_gen.cli.push:push",
+        help="Upload a finished run or a model to the Hugging Face Hub.",
+    ),
 }
 
 EPILOG = """\b

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import check, option
 from sia_gen.core.trackers import report_to
 
@@ -41,6 +42,13 @@ class TrainOptions:
         choices=("epsilon", "v_prediction"),
     )
     resolution: int = option(64, "Side of the images in pixels.", low=1)
+    tiles: int = option(
+        0,
+        "Train on crops of so many pixels of the images as they are: the model makes such patches.",
+        low=0,
+        metavar="SIDE",
+        shown="whole images",
+    )
     steps: int = option(10_000, "Optimiser steps.", low=1)
     batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
@@ -94,6 +102,11 @@ class TrainOptions:
     def __post_init__(self) -> None:
         """Refuses values that no run could use, by their names."""
         check(self)
+        if self.tiles and self.tiles != self.resolution:
+            raise UserError(
+                f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"
+                " network sees squares of their side, so leave out the resolution"
+            )
 
     @property
     def sampling_steps(self) -> int:
@@ -111,6 +124,7 @@ class TrainOptions:
             ("even_phases", False),
             ("sampler", "iddpm"),
             ("value_range", None),
+            ("tiles", 0),
         ):
             if found[name] == before:
                 del found[name]

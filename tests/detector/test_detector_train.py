@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import rankdata
+from tracked import pictures, scalars
 
-from detector import checkpoint, scorefile
+from detector import checkpoint, overlay, scorefile
 from detector import run_folder as runfolder
 from detector.data import task as task_module
 from detector.data.task import single
@@ -70,6 +71,17 @@ def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: 
     losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
     assert losses[-1] < losses[0]
     assert not (folder / "state").exists()
+
+
+def test_a_tracker_is_shown_losses_and_maps_of_images_that_are_not_trained_on(
+    trained: Path,
+) -> None:
+    logs = trained.parent / "logs"
+    assert scalars(logs)["loss"][-1][0] == 60
+    shown = pictures(logs)
+    assert set(shown) == {"maps/held_out", "maps/training_pairs"}
+    step, picture = shown["maps/held_out"][-1]
+    assert step == 60 and picture.shape[1] == 3 * 32 + 2 * overlay.GAP
 
 
 def test_second_scoring_is_left_alone_until_something_changed(
