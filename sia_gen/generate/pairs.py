@@ -187,7 +187,7 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     method, side = shared[0]["method"], shared[0]["resolution"]
     pairs = finished.images.total()
     here = f" **Incomplete:** {len(finished.shards)} of {finished.planned} shards are here."
-    text = f"""{head(f"Anomalous pairs for {dataset}", pairs)}
+    text = f"""{head(f"Anomalous pairs for {dataset}", finished)}
 {pairs} pairs of image and mask for {len(shared)} categories, {side} x {side} pixels, made by
 `sia-gen synthesize` (method {method}) from normal images only.{"" if finished.complete else here}
 
