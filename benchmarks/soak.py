@@ -50,11 +50,13 @@ def dataset(root: Path) -> Path:
     return root / "mini"
 
 
-def command(out: object, data: Path, executor: str, delay: float, address: str) -> list[str]:
-    """Returns the command of the run: 60 shards of 8 images."""
+def command(
+    out: object, data: Path, executor: str, delay: float, address: str, shards: int = SHARDS
+) -> list[str]:
+    """Returns the command of the run: so many shards of 8 images."""
     return [
         *[sys.executable, "-m", "sia_gen.cli", "run", "--out", str(out), "--data", str(data)],
-        *["--model", f"testing:noise?delay={delay}", "--per-category", str(SHARDS * 8 // 3)],
+        *["--model", f"testing:noise?delay={delay}", "--per-category", str(shards * 8 // 3)],
         *["--shard-size", "8", "--batch-size", "4"],
         *["--executor", "local" if executor == "local" else "ray"],
         *(["--address", address] if address else []),
@@ -94,10 +96,14 @@ def cluster(executor: str) -> Iterator[str]:
 
 
 @contextmanager
-def bucket(store: str, root: Path) -> Iterator[Location]:
-    """Yields where the disturbed run lies: a folder, or a bucket that loses answers."""
+def bucket(store: str, root: Path, rate: float = 0.2) -> Iterator[tuple[Location, dict[str, str]]]:
+    """Yields where the disturbed run lies, and what its drivers' environment has more: nothing for
+    a folder; for `lossy` the way to moto's S3 server that loses answers at this rate.
+
+    Whoever looks on sees the bucket itself.
+    """
     if store == "folder":
-        yield root / "killed"
+        yield root / "killed", {}
         return
     import moto.server
     import s3fs
@@ -105,17 +111,19 @@ def bucket(store: str, root: Path) -> Iterator[Location]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    proxy = LossyProxy(server.get_host_and_port()[1], rate=0.0)
+    proxy = LossyProxy(server.get_host_and_port()[1], rate)
     os.environ.update({
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}",
     })  # fmt: skip
     s3fs.S3FileSystem().mkdir("bucket")
-    proxy.rate = 0.2
     try:
-        yield locate("s3://bucket/killed")
+        yield (
+            locate("s3://bucket/killed"),
+            {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"},
+        )
         print(f"requests lost: {proxy.before} before they arrived, {proxy.after} after")
     finally:
         proxy.close()
@@ -141,7 +149,8 @@ class Count:
     """What happened so far."""
 
     kills: int = 0
-    ended: int = 0
+    ended: int = 0  # drivers that were done before they could be killed
+    failed: int = 0  # drivers that ended with an error
     hung: int = 0
     runs: int = 0  # finished and compared
     lost: int = 0  # shards that a finished run lacked
@@ -150,10 +159,16 @@ class Count:
     strays: int = 0
 
 
-def one_kill(call: list[str], out: Location, moments: random.Random, count: Count) -> None:
-    """Starts a driver and kills it after 1 to 5 more shards and a part of a second."""
+def start(call: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Starts a driver."""
+    return subprocess.Popen(call, env={**os.environ, **more}, **QUIET)
+
+
+def one_kill(
+    process: subprocess.Popen[bytes], out: Location, moments: random.Random, count: Count
+) -> None:
+    """Kills a driver after 1 to 5 more shards and a part of a second."""
     goal = records(out) + moments.randint(1, 5)
-    process = subprocess.Popen(call, **QUIET)
     seen = wait_until(lambda: records(out) >= goal, process, out)
     time.sleep(moments.random())
     if process.poll() is None:
@@ -161,17 +176,19 @@ def one_kill(call: list[str], out: Location, moments: random.Random, count: Coun
         count.kills += 1
     else:
         count.ended += 1
+        count.failed += process.returncode != 0
     count.hung += seen == "hung"
     process.wait()
 
 
-def finish(call: list[str], out: Location, calm: dict[str, str], count: Count) -> None:
+def finish(
+    process: subprocess.Popen[bytes], out: Location, calm: dict[str, str], count: Count
+) -> None:
     """Lets a driver end, and compares what is there with a calm run."""
-    process = subprocess.Popen(call, **QUIET)
     if wait_until(lambda: False, process, out) == "hung":
         process.kill()
         count.hung += 1
-    process.wait()
+    count.failed += process.wait() not in {0, -signal.SIGKILL}
     found = hashes(out)
     count.runs += 1
     count.lost += len(calm.keys() - found.keys())
@@ -199,7 +216,7 @@ def main(kills: int, executor: str, store: str, seconds: float, seed: int) -> No
     with (
         tempfile.TemporaryDirectory(prefix="sia-gen-soak-") as folder,
         cluster(executor) as address,
-        bucket(store, Path(folder)) as place,
+        bucket(store, Path(folder)) as (place, more),
     ):
         root = Path(folder)
         data = dataset(root)
@@ -209,16 +226,17 @@ def main(kills: int, executor: str, store: str, seconds: float, seed: int) -> No
         while count.kills < kills and (not seconds or time.monotonic() - began < seconds):
             call = command(out, data, executor, 0.05, address)
             if records(out) < SHARDS - 5:
-                one_kill(call, out, moments, count)
+                one_kill(start(call, more), out, moments, count)
                 print(f"{count.kills} kills, {records(out)} records", flush=True)
                 continue
-            finish(call, out, calm, count)
+            finish(start(call, more), out, calm, count)
             print(count, flush=True)
             round_ += 1
             out = place.parent / f"{place.name}-{round_}"
-        finish(command(out, data, executor, 0.0, address), out, calm, count)
+        finish(start(command(out, data, executor, 0.0, address), more), out, calm, count)
     print(f"{executor}, {store}: {count} in {time.monotonic() - began:.0f} s")
-    sys.exit(bool(count.hung or count.lost or count.different or count.doubled or count.strays))
+    wrong = count.failed, count.hung, count.lost, count.different, count.doubled, count.strays
+    sys.exit(any(wrong))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,10 @@ def leaderboard(results: tuple[Path, ...], **values: Any) -> None:
     from harness.board import exports, page
     from harness.board.build import FILTERS, build, filtered
 
+    found = records.find(results)
+    gc.freeze()  # the collector would walk all records again and again, and none is garbage
     only = {field: values[name] for field, name in FILTERS.items()}
-    sections = build(filtered(records.find(results), only), rank_by=options.rank_by)
+    sections = build(filtered(found, only), rank_by=options.rank_by)
     if options.published:
         from harness.board.published import PublishedNumbers
         from harness.board.published_rows import add

@@ -91,7 +91,7 @@ def run(as_json: bool, **values: Any) -> None:
     target = options.results or out / "results"
     if target.exists() and not target.is_dir():
         raise UserError(f"--results {target} is a file: give a folder")
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.value_range)
     chosen = dataset.select(options.categories)
     cells = plan.cells(options, dataset.origin or options.data, chosen)
     found: list[dict[str, Any]] = []

@@ -52,6 +52,9 @@ class QualityOptions(Checked):
         metavar="PIXELS",
         shown="the synthetic images'",
     )
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the shards' run says, or measured"
+    )
     source: str | None = option(
         None, "Synthesis method; default: as the shards say.", metavar="NAME"
     )
@@ -119,6 +122,7 @@ def quality(as_json: bool, **values: Any) -> None:
 
     asked = room.Options(
         image_size=options.resolution,
+        value_range=options.value_range,
         source=options.source,
         limit=options.limit,
         stream=options.stream,

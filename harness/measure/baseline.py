@@ -133,6 +133,7 @@ def score_category(category: Category, options: Options) -> scorefile.Scores:
         masks_NHW=np.stack(masks),
         items=items,
         protocol=protocol_of(options),
+        run={"value_range": list(category.value_range)} if category.value_range else {},
     )
 
 

@@ -21,10 +21,10 @@ def categories(default: str | None = "all", shown: str = "") -> Any:
     return option(default, text, metavar="NAMES", shown=shown, former=("category",))
 
 
-def value_range() -> Any:
+def value_range(shown: str = "measured") -> Any:
     """Returns the field of --range, `tuple[float, float] | None`."""
     text = "Black and white of files of more than 8 bits."
-    return option(None, text, flag="--range", metavar="LOW HIGH", shown="measured")
+    return option(None, text, flag="--range", metavar="LOW HIGH", shown=shown)
 
 
 def device() -> Any:

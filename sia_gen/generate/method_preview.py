@@ -14,7 +14,7 @@ import numpy as np
 
 from sia_gen import methods
 from sia_gen.core.context import Context, context_of
-from sia_gen.core.data.category import Category
+from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
@@ -24,6 +24,7 @@ from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.made_from import made_from
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.generate.options import MethodPreviewOptions
 
@@ -85,7 +86,10 @@ def make_method_preview(
     for name in chosen:
         load(methods, name)
     blocks = []
-    for category in open_dataset(options.data).select(options.categories):
+    categories = open_dataset(options.data, options.value_range).select(options.categories)
+    if options.shards and (origin := made_from(Path(options.shards))):
+        categories = as_recorded(categories, origin.value_ranges)
+    for category in categories:
         if options.foreground:
             rule = rule_for(options.foreground, category.name)
             category = replace(category, foreground=rule)

@@ -184,6 +184,15 @@ class ExecutionOptions(Checked):
         metavar="SECONDS",
     )
     join: bool = option(False, "Share the work with the drivers that are at it already.")
+    metrics_file: str = option(
+        "",
+        "Keep the progress here as Prometheus text (node-exporter's textfile collector).",
+        metavar="FILE.prom",
+        shown="none",
+    )
+    metrics_port: int | None = option(
+        None, "Serve the same at http://127.0.0.1:PORT/metrics.", low=1, high=65535, metavar="PORT"
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that no executor could use, and Ray's options without Ray."""
@@ -208,6 +217,9 @@ class SheetOptions(Checked):
     out: str = option(help="The contact sheet.", metavar="FILE.png")
     data: str = shared_options.data()
     categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the model or the shards say, or measured"
+    )
     columns: int = option(6, "Images in a row.", low=1, high=100)
     scale: int = option(2, "Enlarges each pixel.", low=1, high=16)
     seed: int = option(0, "Seed of the sheet.", low=0, high=MAX_SEED)

@@ -134,7 +134,11 @@ def checked(value_range: Sequence[float] | None) -> ValueRange | None:
     """Returns a range as it is given by a user or a record; UserError where it is none."""
     if value_range is None:
         return None
-    low, high = (float(value) for value in value_range)
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError) as error:
+        found = repr(value_range)[:100]
+        raise UserError(f"value range {found}: expected two numbers, LOW and HIGH") from error
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise UserError(f"--range {low:g} {high:g}: expected LOW below HIGH")
     return low, high

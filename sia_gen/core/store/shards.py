@@ -9,6 +9,7 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from typing import Any, overload
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
-from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.documents import parse_json
 from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes
 from sia_gen.core.store.mirror import local_copy
-from sia_gen.core.store.objects import Location, ObjectPath, StoreError
+from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.tars import Synthetic, Tar, members
 from sia_gen.core.store.walk import walk
 
@@ -75,7 +76,12 @@ def _holds(path: Location, tar: Tar) -> bool:
 
 
 def _sha256(path: Location) -> str:
-    return sha256_bytes(path.read_bytes()) if isinstance(path, ObjectPath) else sha256_file(path)
+    if isinstance(path, Path):
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for block in path.blocks():
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def read_record(tar: Location) -> dict[str, Any] | None:
@@ -225,7 +231,7 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
     done = [
         tar
         for tar, record in found
-        if record is not None and category in {None, record.get("category")}
+        if record is not None and (category is None or category == record.get("category"))
     ]
     if not done:
         wanted = f" of category {category}" if category else ""

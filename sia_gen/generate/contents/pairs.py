@@ -14,18 +14,19 @@ from typing import Any
 from sia_gen import methods
 from sia_gen.core import plugins
 from sia_gen.core.context import Context, Method, context_of
-from sia_gen.core.data.category import Category
+from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.provenance import hash_options, versions
 from sia_gen.core.seeds import derive_seed, generator
+from sia_gen.core.store.made_from import made_from
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, locate
 from sia_gen.core.store.shards import NORMAL, find_shards, read_record
 from sia_gen.core.store.tars import TarBuilder
-from sia_gen.generate import pairs
+from sia_gen.generate import normals, pairs
 from sia_gen.generate.content import (
     Made,
     Prepared,
@@ -63,13 +64,13 @@ def _open(category: Category, name: str, made: Any, resolution: int, shards: str
         sources = hash_options([str((read_record(tar) or {}).get("sha256")) for tar in tars])
     elif getattr(made, "textures", ""):
         textures = Path(made.textures)
-        sources = pairs.hash_files(module.find_textures(textures), textures)
+        sources = normals.hash_files(module.find_textures(textures), textures)
     context = context_of(category, resolution, tuple(local_copy(tar) for tar in tars))
     return _Workshop(
         category=category,
         context=context,
         method=module.build(made, context),
-        facts={"sources_sha256": sources, **pairs.normal_image_facts(category)},
+        facts={"sources_sha256": sources, **normals.normal_image_facts(category)},
     )
 
 
@@ -78,6 +79,9 @@ def prepare(options: SynthesisOptions) -> Prepared:
     module = plugins.load(methods, options.method)
     made = from_values(module.Options, dict(options.settings), f"method {options.method}")
     dataset, out = open_apart(options.data, options.out, options.value_range)
+    categories = dataset.select(options.categories)
+    if options.shards and (origin := made_from(locate(options.shards))):
+        categories = as_recorded(categories, origin.value_ranges)
     own = asdict(made)
 
     def described(category: Category) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
         "shards": pairs.absolute(options.shards),
         "textures": pairs.absolute(str(own.get("textures", ""))),
     }
-    return pairs.prepared(KIND, options, dataset, out, described, given=given)
+    return pairs.prepared(KIND, options, dataset, categories, out, described, given=given)
 
 
 def stored(document: dict[str, Any], out: str, *, data: str | None, model: str | None) -> Prepared:
@@ -130,9 +134,9 @@ class PairMaker:
             raise UserError(f"{message}: install the same version of sia-gen everywhere")
         places = {"textures": self._given["textures"]} if "textures" in spec.options else {}
         made = from_values(module.Options, {**spec.options, **places}, f"method {name}")
-        category = pairs.category_of(spec, self._dataset, self._given)
+        category = normals.as_planned(spec, self._dataset, self._given["foreground"])
         workshop = _open(category, name, made, spec.resolution, self._given["shards"])
-        pairs.require_unchanged(spec, workshop.facts)
+        normals.require_unchanged(spec, workshop.facts)
         self._workshop, self._asked = workshop, asked
 
     def make(self, spec: pairs.PairShard, on_images: Callable[[int], None]) -> Made:
