@@ -40,9 +40,17 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """Lets every test choose its own precision: accelerate keeps one for a whole process."""
+def fresh_process() -> Iterator[None]:
+    """Lets every test choose precision and threads: accelerate and torch keep them for a process.
+
+    Sums differ in their last bits between one thread and two, so bit-equal tests would depend on
+    what ran before them.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
     yield
+    if torch and threads and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
     if "accelerate" in sys.modules:
         from accelerate.state import AcceleratorState
 

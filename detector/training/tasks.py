@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from detector import run_folder as runfolder
 from detector.data.source import check_category, needs_shards
 from detector.data.task import Task, single, together
 from detector.options import TrainOptions, resolve
+from detector.training.asked import Asked
 from detector.training.needs import missing
 from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.data.dataset import open_dataset
@@ -24,21 +25,6 @@ from sia_gen.streams.addresses import Tars, as_place, open_tars
 RECIPE = "realnet-demo"  # needs no download
 WHY_RECIPE = "needs no download; the paper's detector is realnet"
 DATA = "textures"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What `detector train` was asked for. None means: as the recipe, or the shards' run, says."""
-
-    out: Path
-    data: str | None = None
-    categories: str | None = None
-    value_range: tuple[float, float] | None = None  # of files of more than 8 bits
-    shards: str | None = None
-    recipe: str | None = None
-    device: str = "auto"
-    multi_class: bool = False
-    given: dict[str, Any] = field(default_factory=dict)  # options over the recipe's
 
 
 @dataclass(frozen=True, kw_only=True)

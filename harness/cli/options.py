@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
-from sia_gen.core.commands import Option, json_option, print_json, tell
+from sia_gen.core.commands import json_option, print_json, tell
+from sia_gen.core.options import option
 
 __all__ = [
     "DETECTOR",
     "RESULTS",
     "SHARDS",
-    "categories_option",
-    "data_option",
     "data_root",
+    "images_root",
     "json_option",
     "print_json",
-    "range_option",
-    "results_option",
+    "results",
+    "say_next",
+    "show",
     "tell",
 ]
 
@@ -38,39 +37,29 @@ def data_root(data: str | None) -> Path | None:
     return open_dataset(data).root
 
 
-def range_option(otherwise: str) -> Any:
-    """Returns the option --range LOW HIGH, with what is taken without it."""
-    return click.option(
-        "--range",
-        "value_range",
-        type=float,
-        nargs=2,
-        metavar="LOW HIGH",
-        help=f"Black and white of files of more than 8 bits.  [default: {otherwise}]",
-    )
+def images_root() -> Any:
+    """Returns the field of --data where score files name images by relative path."""
+    text = "Where test images lie that score files name by relative path: a dataset or a folder."
+    return option(None, text, metavar="DATA")
 
 
-data_option = click.option(
-    "--data",
-    default="textures",
-    show_default=True,
-    metavar="DATA",
-    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
-)
-categories_option = click.option(
-    "--categories",
-    cls=Option,
-    former=("--category",),
-    default="all",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
-results_option = click.option(
-    "--out",
-    default=RESULTS,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    metavar="RESULTS",
-    help="Results folder; records are added to it, never changed.",
-)
+def results() -> Any:
+    """Returns the field of --out where it is a results folder."""
+    text = "Results folder; records are added to it, never changed."
+    return option(RESULTS, text, metavar="RESULTS")
+
+
+def say_next(out: Path) -> None:
+    """Says how to rank what was written to a results folder."""
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
+
+
+def show(found: list[dict[str, Any]], out: Path, as_json: bool) -> None:
+    """Prints records of a results folder as JSON, or as a leaderboard of their own."""
+    if as_json:
+        print_json(found)
+        return
+    from harness.board.build import build
+    from harness.board.tables import as_text
+
+    print(as_text(build([(out, record) for record in found])), end="")

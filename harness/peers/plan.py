@@ -17,10 +17,10 @@ import yaml
 from harness.peers import catalog
 from harness.peers.catalog import PRETRAINED, Peer
 from harness.peers.options import Options
-from sia_gen import __version__
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.version import __version__
 
 # Settings of `--set MODEL.KEY=VALUE` that are ours; all others go to the model's constructor.
 OURS = ("steps", "batch_size", "train_images")

@@ -70,6 +70,11 @@ class Shard:
         return f"{self.category}-{self.shard:05}"
 
     @property
+    def label(self) -> str:
+        """The shard's name in a run: of categories of one name in two datasets with the prefix."""
+        return f"{self.prefix or self.category}-{self.shard:05}"
+
+    @property
     def file(self) -> str:
         """The tar's path inside the run folder, with forward slashes."""
         return f"shards/{self.dataset}/{self.category}/{self.name}.tar"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from shard_files import write_record, write_tar
 
 from detector.data.task import Task
 from detector.options import TrainOptions
@@ -22,7 +23,7 @@ from sia_gen.core.data.category import as_recorded
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.made_from import made_from
-from sia_gen.core.store.shards import ShardReader, find_shards, write_record, write_tar
+from sia_gen.core.store.shards import ShardReader, find_shards
 from sia_gen.core.store.tars import Synthetic
 from sia_gen.generate import method_preview
 from sia_gen.generate.contents import pairs

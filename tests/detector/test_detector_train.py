@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from children import Child, detector
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import rankdata
@@ -87,7 +85,7 @@ def test_second_scoring_is_left_alone_until_something_changed(
     assert sha256_file(path) == before[1]
 
 
-def test_law_13_training_reads_no_test_image(
+def test_training_reads_no_test_image(
     tmp_path: Path,
     tiny: Make,
     stripes: Category,
@@ -164,25 +162,23 @@ def test_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
     generated: Path,
     whole: tuple[TrainOptions, dict[str, Any]],
 ) -> None:
-    command = [sys.executable, "-m", "detector.cli", "train", "--data", str(line)]
-    command += ["--categories", "stripes", "--shards", str(generated), "--recipe", str(recipe)]
-    command += ["--out", str(tmp_path), "--device", "cpu", "--steps", "40"]
-    command += ["--set", "checkpoint_seconds=0.001"]
+    command = ["train", "--data", str(line), "--categories", "stripes", "--device", "cpu"]
+    command += ["--shards", str(generated), "--recipe", str(recipe), "--out", str(tmp_path)]
+    command += ["--steps", "40", "--set", "checkpoint_seconds=0.001"]
     folder = tmp_path / "line" / "stripes"
-    process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
-    )
+    child = Child(tmp_path / "stderr", detector, *command)
     limit = time.monotonic() + 120
     while not any((folder / "state").glob("step-*")) and time.monotonic() < limit:
         time.sleep(0.005)
-    process.send_signal(number)
-    said = process.communicate()[1]
+    child.send(number)
+    code = child.wait()
     assert any((folder / "state").glob("step-*")) and not (folder / "checkpoint.json").exists()
     if number == signal.SIGTERM:
-        assert process.returncode == 128 + signal.SIGTERM, said
+        said = child.said()
+        assert code == 128 + signal.SIGTERM, said
         assert "stopped by SIGTERM after step" in said and "same command again to go on" in said
     else:
-        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+        assert code == -signal.SIGKILL, "it ended before it could be killed"
     options, uninterrupted = whole
     resumed = train(options, single(stripes, find_shards(generated)), tmp_path, cpu())
     for fact in ("sha256", "curve", "reference"):

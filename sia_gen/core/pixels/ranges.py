@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import open_limited
+from sia_gen.core.pixels.decoding import open_image, open_limited
 
 ValueRange = tuple[float, float]
 
@@ -171,8 +171,6 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _header(path: Path) -> Image.Image | None:
-    from sia_gen.core.pixels.images import open_image
-
     try:
         return open_image(path, header_only=True)
     except UserError:
