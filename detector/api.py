@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,6 +21,9 @@ from detector.prediction import Decision, Prediction
 from detector.threshold import decide
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
+from sia_gen.core.store.mirror import local_folder
+from sia_gen.core.store.objects import locate
 
 if TYPE_CHECKING:
     Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
@@ -30,16 +33,17 @@ def _is_batch(given: object) -> bool:
     return isinstance(given, np.ndarray | Tensor) and given.ndim == 4
 
 
-def to_image(given: Picture) -> Array8:
+def to_image(given: Picture, value_range: ValueRange | None = None) -> Array8:
     """Returns one image in any accepted form as uint8 RGB (H, W, 3); UserError for others.
 
     A path, a Pillow image, an array (H, W), (H, W, 1) or (H, W, 3), or a tensor (1 or 3, H, W);
-    arrays and tensors hold uint8, or floats from 0 to 1.
+    arrays and tensors hold uint8, or floats from 0 to 1. Of files and Pillow images of more than 8
+    bits `value_range` becomes 0 to 255.
     """
     if isinstance(given, str | PathLike):
-        return read_image(Path(given))
+        return read_image(Path(given), value_range=value_range)
     if isinstance(given, Image.Image):
-        return of_pillow(given)
+        return of_pillow(given, value_range)
     if isinstance(given, Tensor):
         if given.ndim != 3:
             raise UserError(f"tensor of shape {tuple(given.shape)}: expected (3, H, W)")
@@ -71,13 +75,15 @@ class Detector:
         false_alarms: float = 0.05,
         least_area: int = 1,
     ) -> Detector:
-        """Returns the detector of RUN/<dataset>/<category>; UserError says what is wrong with it.
+        """Returns the detector of RUN/<dataset>/<category>, or of an address: hf://OWNER/NAME.
+
+        UserError says what is wrong with it.
 
         `image_score`: max, avgpool16_max or top1_mean; without it the recipe's. `false_alarms`:
         the share of normal images that may be called anomalous. `least_area`: the pixels of the
         smallest region that counts as a box.
         """
-        folder = Path(checkpoint_folder)
+        folder = local_folder(locate(fspath(checkpoint_folder)))
         facts = checkpoint.read_facts(folder)
         decision = decide(facts, image_score, false_alarms, least_area)
         return cls(Engine.load(folder, device, precision), decision, facts)
@@ -122,14 +128,14 @@ class Detector:
             return self.stream(images)
         return next(self.stream([images]))
 
-    def _image(self, given: Picture) -> Array8:
-        if isinstance(given, str | PathLike):  # with the range of the training's files
-            return self._engine.read(Path(given))
-        return to_image(given)
+    @property
+    def value_range(self) -> ValueRange | None:
+        """What becomes 0 to 255 in images of more than 8 bits: the range of the training's."""
+        return self._engine.value_range
 
     def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         """Yields a Prediction for each image, in their order; a batch is computed at a time."""
-        source = map(self._image, images)
+        source = (to_image(image, self.value_range) for image in images)
         while part := list(itertools.islice(source, 1 if self._engine.frame.tiled else BATCH)):
             prepared = [self._engine.prepare(image) for image in part]
             sizes = [(image.shape[0], image.shape[1]) for image in part]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fake_hub
 import fake_model
 import pytest
 
@@ -40,13 +41,36 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """Lets every test choose its own precision: accelerate keeps one for a whole process."""
+def fresh_process() -> Iterator[None]:
+    """Lets every test choose precision and threads: accelerate and torch keep them for a process.
+
+    Sums differ in their last bits between one thread and two, so bit-equal tests would depend on
+    what ran before them.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
     yield
+    if torch and threads and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
     if "accelerate" in sys.modules:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.Hub]:
+    """A Hugging Face Hub of our own, which huggingface_hub speaks to meanwhile."""
+    from huggingface_hub import constants
+
+    with fake_hub.serving() as found:
+        monkeypatch.setattr(constants, "ENDPOINT", found.url)
+        template = f"{found.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setenv("HF_TOKEN", "hf_nobody")
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,17 @@ import click
 
 from sia_gen.cli.run import execution_options, how
 from sia_gen.core.commands import json_option, print_json
-from sia_gen.core.text import printable, say
+from sia_gen.core.errors import IncompleteError
+from sia_gen.core.log import fail, say
+from sia_gen.core.text import printable
 
 
 @click.command(
     "status",
-    short_help="Show how far a run is, from its files alone.",
     epilog="""\b
 Example:
   sia-gen status runs/first
+Exit code 3 until every shard is there.
 """,
 )
 @click.argument("run")
@@ -32,11 +34,12 @@ def status(run: str, as_json: bool) -> None:
         print_json(found)
     else:
         print(printable(state.describe(found), lines=True))
+    if found["state"] != "complete":
+        sys.exit(IncompleteError.exit_code)
 
 
 @click.command(
     "verify",
-    short_help="Check every byte of a run against its records.",
     epilog="""\b
 Example:
   sia-gen verify runs/first
@@ -53,14 +56,10 @@ def verify(run: str, as_json: bool) -> None:
     from sia_gen.care.status import require_run
     from sia_gen.care.verify import verify as check
     from sia_gen.core.errors import VerificationError
-
-    def on_shard(checked: int, total: int) -> None:
-        end = "\n" if checked == total else ""
-        sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
-        sys.stderr.flush()
+    from sia_gen.core.progress import counter
 
     path = require_run(run)
-    report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    report = check(path, counter("verified", "shards"))
     if as_json:
         print_json(report.to_json())
     else:
@@ -71,56 +70,60 @@ def verify(run: str, as_json: bool) -> None:
             f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
             " shards again"
         )
-        print(f"error: {message}", file=sys.stderr)
+        fail(message, exit_code=VerificationError.exit_code)
         sys.exit(VerificationError.exit_code)
-    print(f"{run}: {report.shards} shards, {report.images} images, all well", file=sys.stderr)
+    say(f"{run}: {report.shards} shards, {report.images} images, all well")
+
+
+def _mending(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of making shards again."""
+    data = click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+    model = click.option(
+        "--model", metavar="MODEL", help="Where the model is now, if it was moved."
+    )
+    decorated: Callable[..., None] = data(model(how(json_option(command))))
+    return decorated
 
 
 def _figures(
-    mending: Callable[..., dict[str, Any]],
-    run: str,
-    data: str | None,
-    model: str | None,
-    values: dict[str, Any],
+    mending: Callable[..., dict[str, Any]], run: str, values: dict[str, Any]
 ) -> dict[str, Any]:
-    """Mends a run and returns the closing figures."""
+    """Mends a run and returns the closing figures, which are printed where JSON is asked for."""
     from sia_gen.care.status import require_run
     from sia_gen.generate import contents
     from sia_gen.runs import folder
 
     path = require_run(run)
     heavy = contents.find(folder.read(path)["kind"]).HEAVY
-    return mending(path, execution_options(values, heavy=heavy), data=data, model=model)
+    moved = {name: values[name] for name in ("data", "model")}
+    figures = mending(path, execution_options(values, heavy=heavy), **moved)
+    if values["as_json"]:
+        print_json(figures)
+    return figures
 
 
 @click.command(
     "repair",
-    short_help="Make again exactly what verify condemns.",
     epilog="""\b
 Example:
   sia-gen repair runs/first --executor local
 """,
 )
 @click.argument("run")
-@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
-@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
-@how
-@json_option
-def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
+@_mending
+def repair(run: str, **values: Any) -> None:
     """Verify the run folder RUN, drop what is condemned, and make exactly that again.
 
     RUN is a folder of `run`, `synthesize` or `pack`.
     """
     from sia_gen.care.repair import repair as mend
 
-    figures = _figures(mend, run, data, model, values)
+    figures = _figures(mend, run, values)
     if values["as_json"]:
-        print_json(figures)
         return
-    print(
+    say(
         f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
-        f" {figures['shards_made_now']} shards made again",
-        file=sys.stderr,
+        f" {figures['shards_made_now']} shards made again"
     )
     for name in figures["foreign"]:
         say(f"{run}: {name} is not in the plan and was left alone")
@@ -128,7 +131,6 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
 
 @click.command(
     "retry",
-    short_help="Make the shards that were given up once more.",
     epilog="""\b
 Example:
   sia-gen retry runs/first --deadline 7200
@@ -136,17 +138,13 @@ Exit code 3 when some fail again.
 """,
 )
 @click.argument("run")
-@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
-@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
-@how
-@json_option
-def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
+@_mending
+def retry(run: str, **values: Any) -> None:
     """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
     from sia_gen.care.repair import retry as again
 
-    figures = _figures(again, run, data, model, values)
+    figures = _figures(again, run, values)
     if values["as_json"]:
-        print_json(figures)
         return
     missing = figures["shards_missing"]
     rest = (
@@ -154,4 +152,4 @@ def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
         if missing
         else ""
     )
-    print(f"{run}: {len(figures['retried'])} failed shards tried again{rest}", file=sys.stderr)
+    say(f"{run}: {len(figures['retried'])} failed shards tried again{rest}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.commands import click_options, json_option, print_json, tell
 from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 
 @click.command(
     "pack",
-    short_help="Turn an existing folder of images into the same shards.",
     epilog="""\b
 Example:
   sia-gen pack SIA/ --out runs/released
@@ -33,4 +31,4 @@ def pack(as_json: bool, **values: Any) -> None:
     if as_json:
         print_json(figures)
     else:
-        print(f"{figures['images']} images in {figures['out']}", file=sys.stderr)
+        tell(f"{figures['images']} images in {figures['out']}")

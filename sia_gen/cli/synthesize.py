@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from sia_gen.cli.run import execution_options, how
-from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.commands import click_options, json_option, print_json, tell
 from sia_gen.generate.options import SynthesisOptions
 
 
 @click.command(
     "synthesize",
-    short_help="Write training pairs (image, mask, provenance) of one method as shards.",
     epilog="""\b
 Examples:
   sia-gen synthesize --method cutpaste --data parts --per-category 1000 --out runs/pairs
@@ -78,4 +76,4 @@ def synthesize(
         told = {"method": options.method, "pairs": pairs, "pairs_made_now": made}
         print_json({**figures, **told})
     else:
-        print(f"{made} of {pairs} pairs made now, in {figures['out']}", file=sys.stderr)
+        tell(f"{made} of {pairs} pairs made now, in {figures['out']}")

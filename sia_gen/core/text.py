@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,11 +26,6 @@ def printable(text: object, *, lines: bool = False) -> str:
         c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode()
         for c in str(text)
     )
-
-
-def say(text: object) -> None:
-    """Prints a line, or several, on stderr, at once."""
-    print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 def markdown(text: object) -> str:
@@ -53,11 +47,6 @@ def csv_cell(value: Any) -> Any:
     if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value):
         return "'" + value
     return value
-
-
-def csv_plain(text: str) -> str:
-    """Returns the text that `csv_cell` was given."""
-    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
 
 
 class CsvWriter:

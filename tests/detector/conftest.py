@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from shard_files import write_record, write_tar
 
 from detector.data.task import single
 from detector.models import realnet
@@ -17,7 +18,7 @@ from detector.options import TrainOptions, resolve
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.pixels.images import Array8, encode_png
-from sia_gen.core.store.shards import Synthetic, find_shards, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic, find_shards
 
 torch.set_num_threads(1)
 
@@ -141,6 +142,7 @@ def trained(
 ) -> Path:
     """A run with a trained detector of line/stripes; do not change it."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    options = tiny(steps=60, holdout=0.2)
-    train(options, single(stripes, find_shards(generated)), run, accelerator_for("cpu", "fp32"))
+    options = tiny(steps=60, holdout=0.2, report_to="tensorboard")
+    accelerator = accelerator_for("cpu", "fp32", "tensorboard", run.parent)
+    train(options, single(stripes, find_shards(generated)), run, accelerator)
     return run

@@ -64,7 +64,13 @@ def test_guidance_is_recorded_and_decides_the_shards(golden: Path, parts: Path) 
     for wrong, reason in ((parts, "holds no classifier.json"), (parts / "m", "holds no")):
         with pytest.raises(UserError, match=reason):
             call(*run, "--out", parts / "x", "--guidance", wrong)
-    for scale in ("nan", "0", "-1"):
-        with pytest.raises(UserError, match="--guidance-scale"):
-            call(*run, "--out", parts / "x", "--guidance", parts / "c", "--guidance-scale", scale)
+    with pytest.raises(UserError, match="guidance_scale nan"):
+        call(*run, "--out", parts / "x", "--guidance", parts / "c", "--guidance-scale", "nan")
+    for scale in ("0", "-1"):
+        wrong_scale = [*run, "--out", parts / "x", "--guidance", parts / "c"]
+        result = CliRunner().invoke(
+            group, [str(a) for a in (*wrong_scale, "--guidance-scale", scale)]
+        )
+        assert result.exit_code == 2
+        assert "--guidance-scale" in result.output
     assert not (parts / "x").exists()

@@ -17,19 +17,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from shard_files import write_record, write_tar
 
 from sia_gen.cli.main import group
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import encode_png, read_image, resize_image
-from sia_gen.core.store.shards import (
-    MASK,
-    ShardReader,
-    Synthetic,
-    read_record,
-    write_record,
-    write_tar,
-)
+from sia_gen.core.store.shards import MASK, ShardReader, Synthetic, read_record
 
 SIZE = 32
 RNG = np.random.default_rng(0)
@@ -188,7 +182,9 @@ def test_damage_to_pairs_is_verified_and_repaired(parts: Path, tmp_path: Path) -
     names = [file.name for file in files[:3]]
     assert [kinds[name] for name in names] == ["sha256", "missing", "record"]
     assert kinds["note.txt"] == "foreign" and kinds[".tmp-left"] == "stray"
-    state = json.loads(runner.invoke(group, ["status", str(out), "--json"]).stdout)
+    asked = runner.invoke(group, ["status", str(out), "--json"])
+    state = json.loads(asked.stdout)
+    assert asked.exit_code == 3
     assert (state["state"], state["images"], state["shards_done"]) == ("incomplete", 14, 4)
     mended = runner.invoke(group, ["repair", str(out), "--json"])
     assert mended.exit_code == 0, mended.exception

@@ -84,6 +84,7 @@ def prepare(options: RunOptions) -> PreparedImages:
         "format": find_encoding(options.encode).format,
     }
     recipe = Recipe(**{**asked, **found})
+    ranges = {c.key: c.given_range for c in categories if c.given_range}
     prepared = PreparedImages(
         kind=KIND,
         out=out,
@@ -98,6 +99,7 @@ def prepare(options: RunOptions) -> PreparedImages:
                 "health": facts.health,
                 "forced": options.force,
             },
+            **({"value_ranges": ranges} if ranges else {}),
         },
         given={
             "model": located,
@@ -271,7 +273,7 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     here, planned = len(finished.shards), finished.planned
     state = "" if finished.complete else f" **Incomplete:** {here} of {planned} shards are here."
     loss = "lossless" if encoding.lossless else "lossy; its artefacts are part of the images"
-    text = f"""{head(f"Synthetic anomalies for {recipe.dataset}", images)}
+    text = f"""{head(f"Synthetic anomalies for {recipe.dataset}", finished)}
 {images} images of {len(recipe.categories)} categories, {recipe.resolution} x {recipe.resolution}
 pixels, made by `sia-gen` from normal images only (strength-controllable diffusion anomaly
 synthesis, RealNet, CVPR 2024).{state}
