@@ -17,6 +17,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -96,38 +97,60 @@ def cluster(executor: str) -> Iterator[str]:
 
 
 @contextmanager
+def moto_server() -> Iterator[int]:
+    """Yields the port of moto's S3 server, in this process."""
+    import moto.server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+@contextmanager
+def localbucket(root: Path) -> Iterator[int]:
+    """Yields the port of localbucket, an S3 server of its own kind, in a process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    (root / "buckets").mkdir()
+    call = [sys.executable, "-m", "localbucket", str(root / "buckets"), "--port", str(port)]
+    server = subprocess.Popen(call, **QUIET)
+    with socket.socket() as client:
+        while client.connect_ex(("127.0.0.1", port)):
+            time.sleep(0.2)
+    try:
+        yield port
+    finally:
+        server.terminate()
+
+
+@contextmanager
 def bucket(store: str, root: Path, rate: float = 0.2) -> Iterator[tuple[Location, dict[str, str]]]:
-    """Yields where the disturbed run lies, and what its drivers' environment has more: nothing for
-    a folder; for `lossy` the way to moto's S3 server that loses answers at this rate.
+    """Yields where the disturbed run lies, and what its drivers' environment has more: the way to
+    a bucket (of moto for `lossy`, else of localbucket) that loses answers at this rate.
 
     Whoever looks on sees the bucket itself.
     """
     if store == "folder":
         yield root / "killed", {}
         return
-    import moto.server
     import s3fs
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    proxy = LossyProxy(server.get_host_and_port()[1], rate)
-    os.environ.update({
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}",
-    })  # fmt: skip
-    s3fs.S3FileSystem().mkdir("bucket")
-    try:
-        yield (
-            locate("s3://bucket/killed"),
-            {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"},
-        )
+    server = moto_server() if store == "lossy" else localbucket(root)
+    with server as port:
+        proxy = LossyProxy(port, rate)
+        os.environ.update({
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        })  # fmt: skip
+        s3fs.S3FileSystem().mkdir("bucket")
+        more = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"} if rate else {}
+        yield locate("s3://bucket/killed"), more
         print(f"requests lost: {proxy.before} before they arrived, {proxy.after} after")
-    finally:
         proxy.close()
-        server.stop()
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], out: Location) -> str:

@@ -25,7 +25,7 @@ COMMANDS = [
     "detector score --run s3://bucket/x --data textures",
     "detector explain det --data textures --out s3://bucket/x",
     "detector export det --out s3://bucket/x",
-    "detector info s3://bucket/x",
+    "sia-gen push s3://bucket/x me/x",
     "sia-gen train --data textures --preset tiny-16 --resolution 16 --out s3://bucket/x",
     "sia-gen preview --foregrounds --out s3://bucket/x.png",
     "sia-gen preview --out s3://bucket/x.png",

@@ -25,6 +25,7 @@ HOSTILE = [
     "../x", "a/../../x", "..", "/etc/passwd", "//host/share", "C:x", "c:/x", "..\\x",
     "a\\..\\..\\x",
     "\\\\host\\share", "a\0b", "CON", "nul.png", "a/COM1.txt", "aux ", "lpt9. .json", "", ".",
+    "\ud800.png",
 ]  # fmt: skip
 
 
