@@ -65,8 +65,7 @@ def former(paths: list[Path], model: Path, out: Path) -> None:
     """The loop of version 0.1: one image after the other, in one thread but for the network."""
     import torch
 
-    from detector import checkpoint
-    from detector.inference import overlay
+    from detector import checkpoint, overlay
     from detector.maps import anomaly_maps
     from detector.scorefile import image_scores
     from detector.threshold import decide

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,6 +22,8 @@ from detector.threshold import decide
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
 from sia_gen.core.pixels.ranges import ValueRange
+from sia_gen.core.store.mirror import local_folder
+from sia_gen.core.store.objects import locate
 
 if TYPE_CHECKING:
     Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
@@ -73,13 +75,15 @@ class Detector:
         false_alarms: float = 0.05,
         least_area: int = 1,
     ) -> Detector:
-        """Returns the detector of RUN/<dataset>/<category>; UserError says what is wrong with it.
+        """Returns the detector of RUN/<dataset>/<category>, or of an address: hf://OWNER/NAME.
+
+        UserError says what is wrong with it.
 
         `image_score`: max, avgpool16_max or top1_mean; without it the recipe's. `false_alarms`:
         the share of normal images that may be called anomalous. `least_area`: the pixels of the
         smallest region that counts as a box.
         """
-        folder = Path(checkpoint_folder)
+        folder = local_folder(locate(fspath(checkpoint_folder)))
         facts = checkpoint.read_facts(folder)
         decision = decide(facts, image_score, false_alarms, least_area)
         return cls(Engine.load(folder, device, precision), decision, facts)

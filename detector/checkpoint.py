@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector import models
+from detector import exported, models
 from detector import run_folder as runfolder
 from detector.model import Detector
 from detector.options import TrainOptions, model_options, restored
 from sia_gen.core.errors import UserError, VerificationError
+from sia_gen.core.log import warn
 from sia_gen.core.options import current_names
 from sia_gen.core.plugins import load as load_plugin
 from sia_gen.core.provenance import sha256_bytes, sha256_file
@@ -25,7 +26,6 @@ from sia_gen.core.store.files import (
     write_json,
 )
 from sia_gen.core.store.held import discard
-from sia_gen.core.text import say
 
 SCHEMA = 1
 KEPT_STATES = 2
@@ -58,7 +58,14 @@ class Trained:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Returns a finished category's checkpoint.json; UserError where there is none to read."""
+    """Returns a finished category's checkpoint.json; UserError where there is none to read.
+
+    Of an exported ONNX file the facts that travel in it.
+    """
+    if folder.suffix == exported.SUFFIX:
+        facts = exported.read_facts(folder)
+        facts["options"] = current_names(TrainOptions, facts["options"], str(folder))
+        return facts
     if folder.suffix in {".safetensors", ".json"}:
         folder = folder.parent
     path = folder / runfolder.DOCUMENT
@@ -78,10 +85,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, device: torch.device, *, fast: bool = False) -> Trained:
-    """Returns the trained network of a category's folder; its file must match its recorded hash.
+    """Returns the trained network of a category's folder (or of one of its two files), or of an
+    exported ONNX file; its file must match its recorded hash.
 
     With `fast` it comes in its inference form, which gives maps and nothing else.
     """
+    if folder.suffix == exported.SUFFIX:
+        return _exported(folder, device)
+    folder = folder if folder.is_dir() else folder.parent
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -108,6 +119,14 @@ def load(folder: Path, device: torch.device, *, fast: bool = False) -> Trained:
         ) from error
     model = model.to(device).eval()
     return Trained(model=model.inference_form() if fast else model, options=options, facts=facts)
+
+
+def _exported(path: Path, device: torch.device) -> Trained:
+    if device.type != "cpu":
+        raise UserError(f"{path} is run on the CPU: give --device cpu, or the checkpoint's folder")
+    facts = read_facts(path)
+    model = exported.Exported(path).eval()
+    return Trained(model=model, options=restored(facts["options"]), facts=facts)
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -142,7 +161,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         # What another program's file makes torch raise, is not to be told beforehand.
         except Exception as error:
             damaged = f"{path} cannot be used: {' '.join(str(error).split())[:200]}"
-            say(f"warning: {damaged}")
+            warn(damaged)
     if damaged:
         raise VerificationError(f"{damaged}; no state before it: remove it to train from the start")
     return None

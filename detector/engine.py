@@ -51,14 +51,13 @@ class Engine:
     def load(
         cls, folder: Path, device_name: str, precision: str = "fp32", category: str | None = None
     ) -> Engine:
-        """Returns the engine of a checkpoint's folder, or of one of its two files.
+        """Returns the engine of a checkpoint's folder, of one of its two files, or of an ONNX file.
 
         `category` (dataset/category) is the one whose images it will see, of several.
         """
         device = devices.choose_device(device_name)
         chosen = devices.choose_precision(precision, device)
-        where = folder if folder.is_dir() else folder.parent
-        trained = checkpoint.load(where, device, fast=True)
+        trained = checkpoint.load(folder, device, fast=True)
         frame = Frame.of(trained.options)
         return cls(
             model=trained.model,

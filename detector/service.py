@@ -17,11 +17,19 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 from detector.api import Detector
 from detector.inference.files import encode_map
@@ -47,44 +55,23 @@ class Limits:
     most_waiting: int = 512
 
 
-@dataclass
 class Counts:
     """What /metrics tells: requests by status, images and alarms, batches, seconds."""
 
-    requests: dict[int, int] = field(default_factory=dict)
-    images: int = 0
-    anomalous: int = 0
-    batches: int = 0
-    seconds: float = 0.0
-    waited: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-
-    def observe(self, seconds: float) -> None:
-        """Counts one answer and how long it took."""
-        self.images += 1
-        self.seconds += seconds
-        self.waited[sum(seconds > edge for edge in BUCKETS)] += 1
-
-    def text(self, waiting: int) -> str:
-        """Returns the counts in Prometheus's text format, version 0.0.4."""
-        lines = ["# TYPE detector_requests_total counter"]
-        lines += [
-            f'detector_requests_total{{status="{status}"}} {count}'
-            for status, count in sorted(self.requests.items())
-        ]
-        for name, kind, value in (
-            ("detector_images_total", "counter", self.images),
-            ("detector_anomalous_total", "counter", self.anomalous),
-            ("detector_batches_total", "counter", self.batches),
-            ("detector_waiting", "gauge", waiting),
-        ):
-            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
-        lines.append("# TYPE detector_seconds histogram")
-        total = 0
-        for edge, count in zip([*map(str, BUCKETS), "+Inf"], self.waited, strict=True):
-            total += count
-            lines.append(f'detector_seconds_bucket{{le="{edge}"}} {total}')
-        lines += [f"detector_seconds_sum {self.seconds:.6f}", f"detector_seconds_count {total}"]
-        return "\n".join(lines) + "\n"
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "detector_requests", "Answers by HTTP status.", ["status"], registry=registry
+        )
+        self.anomalous = Counter(
+            "detector_anomalous", "Images above the threshold.", registry=registry
+        )
+        self.images = Counter("detector_images", "Images judged.", registry=registry)
+        self.batches = Counter("detector_batches", "Batches judged.", registry=registry)
+        self.waiting = Gauge("detector_waiting", "Images that wait for a batch.", registry=registry)
+        self.seconds = Histogram(
+            "detector_seconds", "Seconds until an answer.", buckets=BUCKETS, registry=registry
+        )
 
 
 class Batcher:
@@ -94,6 +81,7 @@ class Batcher:
         self.detector, self.counts = detector, counts
         self.queue: asyncio.Queue[tuple[Array8, asyncio.Future[Prediction]]]
         self.queue = asyncio.Queue(limits.most_waiting)
+        counts.waiting.set_function(self.queue.qsize)
         self.network = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
 
     async def ask(self, image: Array8) -> Prediction:
@@ -119,7 +107,7 @@ class Batcher:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
-            self.counts.batches += 1
+            self.counts.batches.inc()
             for (_, answer), prediction in zip(waiting, found, strict=True):
                 if not answer.done():  # its client may have gone
                     answer.set_result(prediction)
@@ -180,12 +168,11 @@ def make_app(detector: Detector, limits: Limits, token: str = "") -> FastAPI:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         known = not token or hmac.compare_digest(given.encode(), token.encode())
         if not known and request.url.path != "/health":
-            counts.requests[401] = counts.requests.get(401, 0) + 1
+            counts.requests.labels(401).inc()
             text = '{"detail":"a token is needed"}'
             return Response(text, 401, media_type="application/json")
         response: Response = await proceed(request)
-        status = response.status_code
-        counts.requests[status] = counts.requests.get(status, 0) + 1
+        counts.requests.labels(response.status_code).inc()
         return response
 
     @app.post("/predict")
@@ -208,8 +195,9 @@ def make_app(detector: Detector, limits: Limits, token: str = "") -> FastAPI:
         except asyncio.QueueFull as error:
             raise HTTPException(503, "too many requests wait", {"Retry-After": "1"}) from error
         found = await loop.run_in_executor(readers, _document, prediction, parts, scale)
-        counts.anomalous += prediction.anomalous
-        counts.observe(time.monotonic() - began)
+        counts.images.inc()
+        counts.anomalous.inc(prediction.anomalous)
+        counts.seconds.observe(time.monotonic() - began)
         return found
 
     @app.get("/health")
@@ -226,7 +214,6 @@ def make_app(detector: Detector, limits: Limits, token: str = "") -> FastAPI:
     @app.get("/metrics")
     async def metrics() -> Response:
         """Tells counts and times for Prometheus."""
-        text = counts.text(batcher.queue.qsize())
-        return Response(text, media_type="text/plain; version=0.0.4")
+        return Response(generate_latest(counts.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app

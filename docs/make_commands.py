@@ -25,6 +25,10 @@ options, in the last column, are still read on the command line and in recipes. 
 with 0 done, 1 internal error, 2 usage, input or resources, 3 finished but incomplete, 4
 verification failed, 5 locked, 6 training diverged, 130 and 143 stopped by a signal; with `--json`
 an error is also `{"error": ..., "exit_code": ...}` on stdout.
+
+Every command takes `--log-format json` too: what it tells on stderr is then a JSON object a line
+(`time` in UTC, `level`, `message`, and the numbers of the message), logs and warnings of other
+libraries included, and there are no progress bars.
 """
 
 
@@ -67,6 +71,7 @@ def _section(words: str, command: click.Command, level: int) -> Iterator[str]:
     if usage:
         yield f"Arguments: {', '.join(f'`{text}`' for text in usage)}\n"
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    options = [p for p in options if p.name != "log_format"]  # told once, above
     if options and not isinstance(command, click.Group):
         yield "| option | meaning | default | former names |\n|---|---|---|---|"
         yield "\n".join(_row(option, context) for option in options) + "\n"

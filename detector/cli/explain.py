@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from detector.cli.options import checkpoint_argument
 from sia_gen.core import shared_options
 from sia_gen.core.commands import click_options, json_option, print_json, tell
 from sia_gen.core.options import Checked, option, taken
@@ -37,7 +38,7 @@ Example:
   detector explain runs/detector/textures/brick --out runs/why
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @click_options(ExplainOptions)
 @json_option
 def explain(checkpoint: Path, as_json: bool, **values: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from detector.cli.options import checkpoint_argument
 from sia_gen.core.commands import json_option, print_json, tell
 
 
@@ -16,7 +17,7 @@ Examples:
   detector export runs/detector/textures/brick --out brick.pt2 --format torch
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option(
     "--format",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from detector.cli.options import checkpoint_argument
 from sia_gen.core.commands import json_option, print_json
 
 
@@ -15,7 +16,7 @@ Example:
   detector info runs/detector/textures/brick
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @json_option
 def info(checkpoint: Path, as_json: bool) -> None:
     """Tell what a checkpoint is: recipe, backbone, data, training, threshold."""

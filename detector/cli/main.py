@@ -11,6 +11,7 @@ COMMANDS = {
     "serve": "Answer over HTTP: POST an image, get score, decision and boxes as JSON.",
     "explain": "Draw which channels feature selection kept, and how well they show an anomaly.",
     "export": "Write a checkpoint for other runtimes, once its maps there equal those here.",
+    "push": "Upload a checkpoint to the Hugging Face Hub.",
     "info": "Tell what a checkpoint is: recipe, backbone, data, training, threshold.",
 }
 

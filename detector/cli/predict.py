@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from detector.cli.options import Checkpoint
 from detector.inference.options import PredictOptions
 from sia_gen.core.commands import click_options, json_option, print_json, tell
 
@@ -25,7 +26,10 @@ The same command again does what is missing. docs/predict.md describes the files
 )
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="RUN/<dataset>/<category>."
+    "--model",
+    required=True,
+    type=Checkpoint(),
+    help="RUN/<dataset>/<category>, or hf://OWNER/NAME.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click_options(PredictOptions)

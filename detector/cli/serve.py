@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from detector.cli.options import checkpoint_argument
 from detector.inference.options import PredictOptions
 from sia_gen.core import shared_options
 from sia_gen.core.commands import click_options, tell
@@ -44,7 +45,7 @@ Examples:
 GET /health tells what is served, GET /metrics counts and times for Prometheus (docs/predict.md).
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@checkpoint_argument
 @click_options(ServeOptions)
 def serve(checkpoint: Path, **values: Any) -> None:
     """Answer over HTTP: POST an image, get score, decision and boxes as JSON.

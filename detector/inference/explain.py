@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as functional
 from PIL import Image, ImageDraw
 
-from detector import checkpoint
-from detector.inference import overlay
+from detector import checkpoint, overlay
+from detector.data.crops import normal_images
 from detector.models.realnet import RealNet
-from detector.options import model_options
+from detector.options import TrainOptions, model_options
 from sia_gen import methods
 from sia_gen.compute import device as devices
-from sia_gen.core.context import context_of
+from sia_gen.core.context import Context
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, encode_png
@@ -41,16 +41,14 @@ def explain(
     """
     facts = checkpoint.read_facts(model)
     losses = facts.get("afs_losses") or []
-    trained = checkpoint.load(
-        model if model.is_dir() else model.parent, devices.choose_device(device_name)
-    )
+    trained = checkpoint.load(model, devices.choose_device(device_name))
     if not isinstance(trained.model, RealNet) or not losses:
         raise UserError(
             f"{model} holds no AFS losses (model {trained.options.model}, reduction"
             f" {facts['options']['options'].get('reduction', 'none')}): only AFS can be explained"
         )
-    network, resolution = trained.model, trained.options.resolution
-    pair = _pair(category, resolution, source)
+    network = trained.model
+    pair = pair_of(category, trained.options, source)
     write_bytes(out / LOSSES, encode_png(_losses(network, losses), level=6))
     sheet = _channels(network, losses, pair, columns)
     write_bytes(out / CHANNELS, encode_png(sheet, level=6))
@@ -73,8 +71,15 @@ def explain(
     return {"pictures": [str(out / LOSSES), str(out / CHANNELS)], "layers": layers}
 
 
-def _pair(category: Category, resolution: int, source: str) -> Pair:
-    context = context_of(category, resolution)
+def pair_of(category: Category, options: TrainOptions, source: str) -> Pair:
+    """Returns an anomalous version of the first normal image as the network sees it: a crop, for
+    tiles."""
+    rule = category.foreground if options.foreground else "whole"
+    normals = normal_images([(category.train, rule)], options, category.read_image)
+    context = Context(
+        resolution=options.resolution, category=category.key, kind=category.kind,
+        normals=len(normals), image=normals.image, foreground=normals.foreground,
+    )  # fmt: skip
     module = load(methods, source)
     method = module.build(model_options(module.Options, {}), context)
     found: Pair | None = None

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detector import checkpoint
+from detector import checkpoint, exported
 from detector.frame import Frame
 from detector.model import Detector
 from detector.threshold import decide
@@ -74,7 +74,7 @@ def probe(count: int, resolution: int) -> torch.Tensor:
     return images
 
 
-def _onnx(model: Detector, resolution: int, path: Path, told: str) -> None:
+def _onnx(model: Detector, resolution: int, path: Path, told: dict[str, str]) -> None:
     try:
         import onnx
         import onnxscript  # noqa: F401
@@ -97,17 +97,19 @@ def _onnx(model: Detector, resolution: int, path: Path, told: str) -> None:
         verbose=False,
     )
     written = onnx.load(path, load_external_data=False)
-    onnx.helper.set_model_props(written, {"detector": told})
+    onnx.helper.set_model_props(written, told)
     onnx.save(written, path)
 
 
-def _torch(model: Detector, resolution: int, path: Path, told: str) -> None:
+def _torch(model: Detector, resolution: int, path: Path, told: dict[str, str]) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(model, (probe(2, resolution),), dynamic_shapes=({0: batch},))
     with warnings.catch_warnings():
         # Folded norms share storage; torch says so where that could matter on other devices.
         warnings.filterwarnings("ignore", message="No complete tensor found")
-        torch.export.save(program, path, extra_files={"detector.json": told})
+        torch.export.save(
+            program, path, extra_files={f"{name}.json": text for name, text in told.items()}
+        )
 
 
 def _run_onnx(path: Path, images: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -151,15 +153,17 @@ def export(folder: Path, out: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"--out {out} is a folder: give a file")
     device = torch.device("cpu")
     facts = checkpoint.read_facts(folder)
-    where = folder if folder.is_dir() else folder.parent
-    trained = checkpoint.load(where, device, fast=True)
+    if folder.suffix == exported.SUFFIX:
+        raise UserError(f"{folder} is an exported file: give the checkpoint's folder")
+    trained = checkpoint.load(folder, device, fast=True)
     trained.model.check_export()
     resolution = trained.options.resolution
     make, run = {"onnx": (_onnx, _run_onnx), "torch": (_torch, _run_torch)}[kind]
     with torch.no_grad(), tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / out.name
         told = passport(facts, Frame.of(trained.options))
-        make(trained.model, resolution, path, json.dumps(told))
+        texts = {"detector": json.dumps(told), exported.FACTS: exported.travelling(facts)}
+        make(trained.model, resolution, path, texts)
         deviation = _compared(trained.model, lambda images: run(path, images), resolution)
         also = {}
         if kind == "onnx" and importlib.util.find_spec("openvino"):

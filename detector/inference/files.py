@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from detector import overlay
 from detector.engine import Engine
 from detector.frame import Map, to_size
-from detector.inference import overlay, steps
+from detector.inference import steps
 from detector.inference.outputs import write_picture
 from detector.inference.pipeline import Read
 from detector.prediction import Decision, Prediction

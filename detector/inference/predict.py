@@ -5,7 +5,6 @@ Files are read ahead and written behind; the same command again does what is mis
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,8 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from detector import checkpoint
 from detector.engine import Engine
@@ -27,10 +24,12 @@ from detector.inference.pipeline import Read, read_ahead, workers
 from detector.prediction import Prediction
 from detector.threshold import decide, promised, threshold_of
 from sia_gen.core.errors import IncompleteError, UserError
+from sia_gen.core.log import say
 from sia_gen.core.pixels.images import EXTENSIONS, is_image_name
+from sia_gen.core.progress import Progress
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.walk import walk
-from sia_gen.core.text import say, shown
+from sia_gen.core.text import shown
 
 __all__ = ["TABLE", "PredictOptions", "find_images", "predict", "promised", "threshold_of"]
 
@@ -82,7 +81,7 @@ class Run:
     def look(self, paths: list[Path]) -> None:
         """Predicts the images of these paths; those that are known by their content are taken."""
         began = time.monotonic()
-        bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None)
+        progress, done = Progress("predict", len(paths)), 0
         with ThreadPoolExecutor(max_workers=workers(), thread_name_prefix="write") as pool:
             behind: deque[list[Future[dict[str, Any]]]] = deque()
             try:
@@ -92,14 +91,18 @@ class Run:
                     behind.append(self._submit(batch, pool))
                     if len(behind) > BEHIND:
                         self._finish(behind.popleft())
-                    bar.update(len(batch))
+                    done += len(batch)
+                    progress.update(done)
             finally:  # what is computed is not lost, whatever ends the run
                 while behind:
                     self._finish(behind.popleft())
-        bar.close()
-        if bar.disable:
-            seconds = max(time.monotonic() - began, 1e-9)
-            say(f"{len(paths)} images in {seconds:.1f} s, {len(paths) / seconds:.1f} a second")
+        progress.close()
+        seconds = max(time.monotonic() - began, 1e-9)
+        rate = len(paths) / seconds
+        say(
+            f"{len(paths)} images in {seconds:.1f} s, {rate:.1f} a second",
+            images=len(paths), seconds=round(seconds, 3), per_second=round(rate, 3),
+        )  # fmt: skip
 
     def _submit(self, batch: list[Read], pool: ThreadPoolExecutor) -> list[Future[dict[str, Any]]]:
         fresh = [read for read in batch if read.prepared is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from detector.inference import overlay
+from detector import overlay
 from detector.model import Detector
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from detector.data.normals import NormalImages
 from detector.model import Detector
-from detector.training.progress import counted
 from sia_gen.core.pixels.images import Array8
+from sia_gen.core.progress import counted
 
 PASS = 16  # images a pass where nothing is learned
 

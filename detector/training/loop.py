@@ -22,8 +22,10 @@ from detector.model import Detector, Stage
 from detector.options import LOOK, TrainOptions
 from detector.training.constants import Constants
 from detector.training.objective import Objective, learn
-from detector.training.progress import Progress
+from sia_gen.compute import trackers
 from sia_gen.core.errors import DivergedError, UserError
+from sia_gen.core.pixels.images import Array8
+from sia_gen.core.progress import Progress
 from sia_gen.core.signals import StopFlag
 
 TRIAL = 12  # steps that measure the speed for a budget, at most all there are
@@ -52,10 +54,12 @@ class Loop:
         look: Callable[[Detector], float] | None = None,
         stop: StopFlag | None = None,
         keep: Callable[[Detector, dict[str, Any]], None] | None = None,
+        show: Callable[[Detector], dict[str, Array8]] | None = None,
     ) -> None:
         """Takes what judges the model while it trains; without, the last weights are kept.
 
-        `keep` publishes a step in between, where the options ask for some.
+        `keep` publishes a step in between, where the options ask for some; `show` draws pictures
+        for the tracker.
         """
         self._stop = stop or StopFlag()
         self.options, self.key, self.batches, self.model = options, key, batches, model
@@ -69,6 +73,7 @@ class Loop:
         self._cpu = time.process_time()
         self._loaded: dict[str, Any] = {}
         self._judge, self._keep, self._best = look, keep, dict[str, Tensor]()
+        self._show = show
         self._every = options.look_every or -(-self.stages[-1].steps // LOOKS)
         self._every = -(-self._every // LOOK) * LOOK
         self.facts["chosen"] = {"rule": options.protocol, "step": 0, "merit": None, "looks": []}
@@ -100,9 +105,10 @@ class Loop:
         first = 0
         progress = Progress(
             f"{self.key} {self.options.source}",
-            self.facts["step"],
             self.total,
-            self.options.each,
+            first=self.facts["step"],
+            each=self.options.each,
+            things="pairs",
             shown=self.accelerator.is_main_process,
         )
         for stage in self.stages:
@@ -159,8 +165,10 @@ class Loop:
             self._check_loss(step, torch.stack(window).mean(dim=0), progress)
             self._report(step, names, stage.rate(step - 1 - first))
             window = []
-            if stage is self.stages[-1] and (not (step - first) % self._every or step == last):
-                self._compare(step, stage)
+            if not (step - first) % self._every or step == last:
+                if stage is self.stages[-1]:
+                    self._compare(step, stage)
+                self._picture(step, stage)
             self._keep_if_due(step, stage)
             self._save_if_due(step, optimizer)
             if self._is_enough():
@@ -228,7 +236,7 @@ class Loop:
         if not np.isfinite(values).all():
             raise self._diverged(step, f"the loss is {sum(values)}")
         self.facts["curve"].append([step, *(round(v, 6) for v in values)])
-        progress.update(step, sum(values))
+        progress.update(step, loss=sum(values))
         self._pass_time(step)
 
     def _report(self, step: int, names: list[str], rate: float) -> None:
@@ -263,6 +271,15 @@ class Loop:
             chosen["step"], chosen["merit"] = step, value
             state = self.model.state_dict()
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def _picture(self, step: int, stage: Stage) -> None:
+        if self._show is None or not self.accelerator.is_main_process:
+            return
+        self.model.eval()
+        for name, picture in self._show(self.model).items():
+            trackers.picture(self.accelerator, name, picture, step)
+        for module in stage.trained:
+            module.train()
 
     def _is_enough(self) -> bool:
         """Returns whether the last `patience` looks were none better than one before them."""

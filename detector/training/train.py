@@ -31,16 +31,17 @@ from detector.options import TrainOptions, model_options
 from detector.training import advice
 from detector.training.constants import PASS, to_tensor
 from detector.training.loop import Loop
-from detector.training.progress import counted
+from detector.training.pictures import pictures
 from detector.training.selection import calibration, check, looker
 from sia_gen.compute import trackers
 from sia_gen.compute.trackers import accelerator_for
 from sia_gen.core import memory
 from sia_gen.core.errors import UserError
+from sia_gen.core.log import say
 from sia_gen.core.pixels.images import read_size
 from sia_gen.core.plugins import load as load_plugin
+from sia_gen.core.progress import counted
 from sia_gen.core.signals import StopFlag
-from sia_gen.core.text import say
 
 __all__ = ["accelerator_for", "train", "training_set"]
 
@@ -211,7 +212,8 @@ def _fit(
     def keep_step(trained: Detector, so_far: dict[str, Any]) -> None:
         keep(trained, _measured(dict(so_far), options, parameters, device))
 
-    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop, keep_step)
+    show = pictures(options, task, splits, batches, device) if accelerator.log_with else None
+    loop = Loop(options, task.key, batches, model, folder, accelerator, look, stop, keep_step, show)
     parameters = loop.parameters
     if state is None:
         loop.facts["backbone"] = model.backbone.label

@@ -93,9 +93,9 @@ def leaderboard(results: tuple[Path, ...], **values: Any) -> None:
     from harness.board import exports, page
     from harness.board.build import FILTERS, build, filtered
 
-    only = {field: values[name] for field, name in FILTERS.items()}
     found = records.find(results)
     gc.freeze()  # the collector would walk all records again and again, and none is garbage
+    only = {field: values[name] for field, name in FILTERS.items()}
     sections = build(filtered(found, only), rank_by=options.rank_by)
     if options.published:
         from harness.board.published import PublishedNumbers

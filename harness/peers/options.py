@@ -16,7 +16,6 @@ class Options(Checked):
 
     data: str = shared_options.data()
     categories: str = shared_options.categories()
-    value_range: tuple[float, float] | None = shared_options.value_range()
     models: str = option(
         help="Names separated by commas, or all; see `harness peers list`.",
         flag="--model",
@@ -45,6 +44,7 @@ class Options(Checked):
     train_images: int | None = option(
         None, "Take so many normal images, drawn by the seed.", low=1, shown="all"
     )
+    value_range: tuple[float, float] | None = shared_options.value_range()
     seeds: tuple[int, ...] = option(
         (0,), "Everything random follows from one.", low=0, metavar="N,N,...", shown="0"
     )

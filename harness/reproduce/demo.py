@@ -17,8 +17,8 @@ from pathlib import Path
 
 from harness.processes import MODULES, program_of, start
 from sia_gen.core.errors import IncompleteError, UserError
+from sia_gen.core.log import say
 from sia_gen.core.recipes import read_recipe
-from sia_gen.core.text import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,6 @@ def groups(stages: list[Stage]) -> list[list[Stage]]:
     return together
 
 
-def _line(text: str) -> None:
-    say(text)
-
-
 def _run_together(group: list[Stage]) -> list[int]:
     """Runs stages side by side, each with its share of the cores, and returns their exit codes."""
     threads = max(1, (os.cpu_count() or 1) // len(group))
@@ -97,8 +93,8 @@ def run(recipe: str, out: Path) -> None:
         left = sum(max(s.seconds for s in g) for g in planned[at:]) * pace
         for stage in group:
             number += 1
-            _line(f"\n[{number}/{len(stages)}] {stage.name}  (about {left / 60:.1f} min left)")
-            _line(f"  $ {shlex.join(stage.command)}")
+            say(f"\n[{number}/{len(stages)}] {stage.name}  (about {left / 60:.1f} min left)")
+            say(f"  $ {shlex.join(stage.command)}")
         for stage, code in zip(group, _run_together(group), strict=True):
             if code != 0:
                 raise IncompleteError(
@@ -107,4 +103,4 @@ def run(recipe: str, out: Path) -> None:
                 )
         expected_so_far += max(stage.seconds for stage in group)
         pace = (time.monotonic() - began) / max(expected_so_far, 1e-9)
-    _line(f"\ndone in {(time.monotonic() - began) / 60:.1f} min")
+    say(f"\ndone in {(time.monotonic() - began) / 60:.1f} min")

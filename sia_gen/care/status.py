@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.progress import duration
 from sia_gen.core.store.files import read_json
 from sia_gen.core.store.objects import Location, locate
 from sia_gen.generate import contents
 from sia_gen.runs import folder, lock
 from sia_gen.runs.progress import NAME as PROGRESS
-from sia_gen.runs.progress import duration
 from sia_gen.runs.spec import remaining
 
 
@@ -103,6 +103,8 @@ def describe(state: dict[str, Any]) -> str:
             f"  {state['images_per_second']:.3g} images/s"
             + (f", {duration(left)} left" if left is not None else "")
         )
+    elif state["state"] == "running":
+        lines.append("  no rate yet: the workers are starting, or at their first batch")
     lines += [f"  {name}: {images} images" for name, images in state["categories"].items()]
     for holder in [*([state["held_by"]] if state["held_by"] else []), *state["joined_by"]]:
         word = "held by" if holder["live"] else "left by a dead run,"

@@ -10,7 +10,9 @@ import click
 
 from sia_gen.cli.run import execution_options, how
 from sia_gen.core.commands import json_option, print_json
-from sia_gen.core.text import printable, say
+from sia_gen.core.errors import IncompleteError
+from sia_gen.core.log import fail, say
+from sia_gen.core.text import printable
 
 
 @click.command(
@@ -18,6 +20,7 @@ from sia_gen.core.text import printable, say
     epilog="""\b
 Example:
   sia-gen status runs/first
+Exit code 3 until every shard is there.
 """,
 )
 @click.argument("run")
@@ -31,6 +34,8 @@ def status(run: str, as_json: bool) -> None:
         print_json(found)
     else:
         print(printable(state.describe(found), lines=True))
+    if found["state"] != "complete":
+        sys.exit(IncompleteError.exit_code)
 
 
 @click.command(
@@ -51,14 +56,10 @@ def verify(run: str, as_json: bool) -> None:
     from sia_gen.care.status import require_run
     from sia_gen.care.verify import verify as check
     from sia_gen.core.errors import VerificationError
-
-    def on_shard(checked: int, total: int) -> None:
-        end = "\n" if checked == total else ""
-        sys.stderr.write(f"\rverified {checked}/{total} shards{end}")
-        sys.stderr.flush()
+    from sia_gen.core.progress import counter
 
     path = require_run(run)
-    report = check(path, on_shard) if sys.stderr.isatty() else check(path)
+    report = check(path, counter("verified", "shards"))
     if as_json:
         print_json(report.to_json())
     else:
@@ -69,9 +70,9 @@ def verify(run: str, as_json: bool) -> None:
             f"{len(report.problems)} problems in {run}; `sia-gen repair {run}` makes condemned"
             " shards again"
         )
-        print(f"error: {message}", file=sys.stderr)
+        fail(message, exit_code=VerificationError.exit_code)
         sys.exit(VerificationError.exit_code)
-    print(f"{run}: {report.shards} shards, {report.images} images, all well", file=sys.stderr)
+    say(f"{run}: {report.shards} shards, {report.images} images, all well")
 
 
 def _mending(command: Callable[..., None]) -> Callable[..., None]:
@@ -120,10 +121,9 @@ def repair(run: str, **values: Any) -> None:
     figures = _figures(mend, run, values)
     if values["as_json"]:
         return
-    print(
+    say(
         f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
-        f" {figures['shards_made_now']} shards made again",
-        file=sys.stderr,
+        f" {figures['shards_made_now']} shards made again"
     )
     for name in figures["foreign"]:
         say(f"{run}: {name} is not in the plan and was left alone")
@@ -152,4 +152,4 @@ def retry(run: str, **values: Any) -> None:
         if missing
         else ""
     )
-    print(f"{run}: {len(figures['retried'])} failed shards tried again{rest}", file=sys.stderr)
+    say(f"{run}: {len(figures['retried'])} failed shards tried again{rest}")

@@ -10,8 +10,9 @@ import click
 
 from sia_gen.core import shared_options
 from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.log import say
 from sia_gen.core.options import option, taken
-from sia_gen.core.text import printable, say
+from sia_gen.core.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +56,11 @@ def check(data: str | None, as_json: bool, **values: Any) -> None:
     from sia_gen.core.data.inspection import inspect
     from sia_gen.core.data.problems import lines
     from sia_gen.core.errors import VerificationError
+    from sia_gen.core.progress import counter
 
     dataset = open_dataset(data, options.value_range)
 
-    def on_image(read: int, total: int) -> None:
-        if sys.stderr.isatty() and (read % 50 == 0 or read == total):
-            sys.stderr.write(f"\rread {read}/{total} images{chr(10) if read == total else ''}")
-            sys.stderr.flush()
-
-    report = inspect(dataset, dataset.select(options.categories), on_image)
+    report = inspect(dataset, dataset.select(options.categories), counter("read", "images"))
     if as_json:
         print_json(report.to_json())
     else:

@@ -18,6 +18,7 @@ COMMANDS = {
     "repair": "Make again exactly what verify condemns.",
     "retry": "Make the shards that were given up once more.",
     "pack": "Turn an existing folder of images into the same shards.",
+    "push": "Upload a finished run or a model to the Hugging Face Hub.",
 }
 
 EXAMPLE = """\b

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.commands import click_options, json_option, print_json, tell
 from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 
@@ -32,4 +31,4 @@ def pack(as_json: bool, **values: Any) -> None:
     if as_json:
         print_json(figures)
     else:
-        print(f"{figures['images']} images in {figures['out']}", file=sys.stderr)
+        tell(f"{figures['images']} images in {figures['out']}")

@@ -74,10 +74,17 @@ def _memory(figures: dict[str, Any]) -> str:
     return f"{readable_size(known['host'])} a worker{gpu}"
 
 
+def _workers(figures: dict[str, Any]) -> str:
+    workers, at_once = figures["workers"], figures["workers_at_once"]
+    shared = f" that share {at_once} workers' cores" if at_once < workers else ""
+    return f"{workers} workers{shared}"
+
+
 def _show_plan(values: dict[str, Any]) -> None:
+    from sia_gen.core.progress import duration
     from sia_gen.generate.contents.images import prepare
     from sia_gen.generate.estimate import describe_plan
-    from sia_gen.runs.progress import duration, readable_size
+    from sia_gen.runs.progress import readable_size
 
     rate = values.get("rate")
     if rate is not None and not math.isfinite(rate):  # a range of click's lets NaN pass
@@ -97,8 +104,10 @@ def _show_plan(values: dict[str, Any]) -> None:
     if figures["seconds_estimated"] is not None:
         time = (
             f"{duration(figures['seconds_estimated'])} at {figures['images_per_second']:.3g}"
-            f" images/s ({figures['rate_measured_on']}; {figures['workers']} workers)"
+            f" images/s ({figures['rate_measured_on']}; {_workers(figures)})"
         )
+        if figures["seconds_starting"]:
+            time += f", {duration(figures['seconds_starting'])} of it to start"
     lines = [
         f"{figures['out']}: {'resumes a run' if figures['resumes'] else 'a new run'}",
         f"  categories {', '.join(recipe['categories'])}",

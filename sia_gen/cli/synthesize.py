@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from sia_gen.cli.run import execution_options, how
-from sia_gen.core.commands import click_options, json_option, print_json
+from sia_gen.core.commands import click_options, json_option, print_json, tell
 from sia_gen.generate.options import SynthesisOptions
 
 
@@ -77,4 +76,4 @@ def synthesize(
         told = {"method": options.method, "pairs": pairs, "pairs_made_now": made}
         print_json({**figures, **told})
     else:
-        print(f"{made} of {pairs} pairs made now, in {figures['out']}", file=sys.stderr)
+        tell(f"{made} of {pairs} pairs made now, in {figures['out']}")

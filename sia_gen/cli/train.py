@@ -26,6 +26,8 @@ def merged_options(recipe: str | None, asked: dict[str, Any]) -> TrainOptions:
     options: dict[str, Any] = {}
     if recipe:
         options = read_values(TrainOptions, read_recipe(recipe, "train"), f"recipe {recipe}")
+    if asked.get("tiles") and "resolution" not in asked:  # a recipe's is for whole images
+        options["resolution"] = asked["tiles"]
     options |= asked
     if "data" not in options:
         raise UserError("train: give --data with a folder in MVTec-AD's layout, or a --recipe")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import Array8, encode_png
 
 
 def accelerator_for(
@@ -35,6 +37,20 @@ def begin(accelerator: Any, name: str, options: dict[str, Any]) -> None:
     if accelerator.log_with:
         plain = {k: v for k, v in _flat(options).items() if isinstance(v, int | float | str | bool)}
         accelerator.init_trackers(name.replace("/", "-"), config=plain)
+
+
+def picture(accelerator: Any, name: str, picture_HW3: Array8, step: int) -> None:
+    """Shows the trackers a uint8 picture; MLflow keeps it as the file NAME/STEP.png."""
+    for tracker in accelerator.trackers:
+        if tracker.name == "tensorboard":
+            tracker.log_images({name: picture_HW3[None]}, step=step, dataformats="NHWC")
+        elif tracker.name == "wandb":
+            tracker.log_images({name: [picture_HW3]}, step=step)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{step:07}.png"
+                path.write_bytes(encode_png(picture_HW3, level=6))
+                tracker.log_artifact(str(path), name)
 
 
 def end(accelerator: Any) -> None:

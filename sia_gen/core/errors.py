@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from sia_gen.core.text import say
+from sia_gen.core.log import fail, say
 from sia_gen.core.threads import share_cores
 
 
@@ -72,10 +72,10 @@ def run_command(command: Callable[[], object]) -> None:
         command()
         sys.stdout.flush()
     except UserError as error:
-        say(f"error: {error}")
+        fail(error, exit_code=error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): that is its right, not our failure.

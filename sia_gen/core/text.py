@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,11 +26,6 @@ def printable(text: object, *, lines: bool = False) -> str:
         c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode()
         for c in str(text)
     )
-
-
-def say(text: object) -> None:
-    """Prints a line, or several, on stderr, at once."""
-    print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 def markdown(text: object) -> str:

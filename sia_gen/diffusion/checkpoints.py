@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.log import warn
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.files import new_folder, read_json, write_json
 from sia_gen.core.store.held import discard
-from sia_gen.core.text import say
 
 KEYS = {"step", "seconds", "network", "optimizer", "ema"}
 
@@ -64,5 +64,5 @@ def load_newest(root: Path) -> dict[str, Any] | None:
             return dict(state)
         # What another program's file makes torch raise, is not to be told beforehand.
         except Exception as error:
-            say(f"warning: checkpoint {folder} is skipped: {error}")
+            warn(f"checkpoint {folder} is skipped: {error}")
     return None

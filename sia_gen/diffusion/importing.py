@@ -5,7 +5,6 @@ A U-Net becomes a model folder, a guidance classifier a classifier folder (`--gu
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from diffusers import UNet2DModel
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.log import warn
 from sia_gen.core.provenance import sha256_file, versions
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.files import new_folder, write_json
@@ -28,7 +28,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     content, ignored = read_torch_file(path)
     if ignored:
         names = ", ".join(ignored[:5])
-        print(f"warning: {path}: objects of {names} are left unread", file=sys.stderr)
+        warn(f"{path}: objects of {names} are left unread")
     state = find_state_dict(content, path)
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -148,10 +148,9 @@ def _import_unet(
         width = converted[CLASS_EMBEDDING].shape[1]
         random = torch.Generator().manual_seed(derive_seed(seed, "class-embedding"))
         converted[CLASS_EMBEDDING] = torch.randn((len(classes), width), generator=random)
-        print(
-            f"warning: {path} knows {shape.classes} classes, {len(classes)} are wanted: the class"
-            " embedding is new; train the model before generating (sia-gen train --init)",
-            file=sys.stderr,
+        warn(
+            f"{path} knows {shape.classes} classes, {len(classes)} are wanted: the class"
+            " embedding is new; train the model before generating (sia-gen train --init)"
         )
     with torch.device("meta"):
         network = UNet2DModel(**{**configuration, "num_class_embeds": len(classes)})

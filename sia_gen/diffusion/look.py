@@ -35,6 +35,7 @@ class Look:
     def __init__(self, options: TrainOptions, normals: NormalImages, channels: int) -> None:
         self.options, self.normals, self.channels = options, normals, channels
         self.yardstick: health.Yardstick | None = None
+        self.sheet: Array8 | None = None  # of the last look
         self.scheduler = SDASScheduler(
             prediction_type=options.prediction,
             timestep_spacing=options.spacing,
@@ -49,8 +50,8 @@ class Look:
             name: self._samples(denoiser, label, count)
             for label, name in enumerate(self.normals.classes)
         }
-        rows = [list(images[:COLUMNS]) for images in samples.values()]
-        write_bytes(out / "samples" / f"step-{step:07}.png", encode_png(grid(rows), level=6))
+        self.sheet = grid([list(images[:COLUMNS]) for images in samples.values()])
+        write_bytes(out / "samples" / f"step-{step:07}.png", encode_png(self.sheet, level=6))
         if self.yardstick is None:
             self.yardstick = health.Yardstick(self.normals.train(), self.normals.held_out)
         found = self.yardstick.measure(samples)

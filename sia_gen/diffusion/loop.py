@@ -8,6 +8,7 @@ losses of an uninterrupted one, and two processes step as one that accumulates t
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -19,9 +20,12 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from sia_gen.core.errors import DivergedError, UserError
+from sia_gen.compute import trackers
+from sia_gen.core.errors import DivergedError, StoppedError, UserError
+from sia_gen.core.log import say
+from sia_gen.core.progress import Progress
 from sia_gen.core.seeds import derive_seed
-from sia_gen.core.text import say
+from sia_gen.core.signals import StopFlag
 from sia_gen.diffusion import checkpoints, unet
 from sia_gen.diffusion.look import Look, verdict
 from sia_gen.diffusion.loss import hybrid_loss
@@ -42,26 +46,6 @@ def learning_rate(options: TrainOptions, step: int) -> float:
         return options.learning_rate
     done = (step - options.warmup) / max(1, options.steps - options.warmup)
     return options.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * done))))
-
-
-class _Progress:
-    """A line with loss, images/s and time left, at most every ten seconds."""
-
-    def __init__(self, first: int, options: TrainOptions, images_per_step: int) -> None:
-        self.first, self.options, self.images = first, options, images_per_step
-        self.started = self.spoken = time.monotonic()
-
-    def __call__(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        if now - self.spoken < 10 and step + 1 < self.options.steps:
-            return
-        self.spoken = now
-        rate = (step + 1 - self.first) / max(now - self.started, 1e-9)
-        left = (self.options.steps - step - 1) / max(rate, 1e-9)
-        say(
-            f"step {step + 1}/{self.options.steps}  loss {loss:.4f}"
-            f"  {rate * self.images:.1f} images/s  {left / 60:.1f} min left"
-        )
 
 
 class _LossLog:
@@ -206,33 +190,64 @@ class Loop:
         mean = self.accelerator.reduce(mine, "mean").tolist()
         return dict(zip(values, mean, strict=True))
 
+    def _is_told_to_stop(self, step: int, stop: StopFlag) -> bool:
+        """Returns whether to stop after a step: all processes together, at a step that is logged.
+
+        One alone needs to ask nobody.
+        """
+        if self.accelerator.num_processes == 1:
+            return stop.is_set()
+        if (step + 1) % LOG_EVERY:
+            return False
+        return self._mean_of_processes({"stop": float(stop.is_set())})["stop"] > 0
+
     def run(self) -> dict[str, Any]:
-        """Runs the remaining steps; afterwards the network holds the averaged weights."""
+        """Runs the remaining steps; afterwards the network holds the averaged weights.
+
+        StoppedError after a signal: the state is saved, and the same command goes on.
+        """
+        stop = StopFlag()
+        stop.install()
+        try:
+            return self._run(stop)
+        finally:
+            stop.restore()
+
+    def _run(self, stop: StopFlag) -> dict[str, Any]:
         options, accelerator = self.options, self.accelerator
         first = self._resume()
         per_step = options.batch_size * options.accumulate * accelerator.num_processes
-        progress = _Progress(first, options, per_step)
+        progress = Progress(
+            "training", options.steps, first=first, each=per_step, shown=accelerator.is_main_process
+        )
         log = _LossLog(Path(options.out) / "losses.jsonl", first)
         since, window = time.monotonic(), []
         for step in range(first, options.steps):
             figures = self._step(step)
             window.append(figures["loss"])
-            if accelerator.is_main_process:
-                progress(step, float(np.mean(window[-100:])))
+            progress.update(step + 1, loss=float(np.mean(window[-100:])))
             last = step + 1 == options.steps
             if accelerator.is_main_process and ((step + 1) % LOG_EVERY == 0 or last):
                 log.write(step=step + 1, **figures)
                 accelerator.log(figures, step=step + 1)
-            if (step + 1) % options.checkpoint_every == 0 or last:
+            stopped = self._is_told_to_stop(step, stop) and not last
+            if (step + 1) % options.checkpoint_every == 0 or last or stopped:
                 now = time.monotonic()
                 self.seconds, since = self.seconds + now - since, now
                 if accelerator.is_main_process:
                     checkpoints.save(self.folder, step + 1, self._state(step + 1), options.keep)
                 accelerator.wait_for_everyone()
+            if stopped:
+                raise StoppedError(
+                    stop.signal or signal.SIGTERM,
+                    f"stopped by a signal after step {step + 1} of {options.steps}: the state is"
+                    f" kept in {self.folder}; run the same command again to go on",
+                )
             if options.sample_every and (step + 1) % options.sample_every == 0:
                 if accelerator.is_main_process:
                     self._look(step + 1)
                 accelerator.wait_for_everyone()
+        progress.close()
         self.ema.copy_to(self.network.parameters())
         return {
             "network": self.network,
@@ -249,3 +264,5 @@ class Loop:
         say(f"step {step}: health {verdict(found)}")
         numbers = {k: v for k, v in found.items() if isinstance(v, float)}
         self.accelerator.log({f"health/{k}": v for k, v in numbers.items()}, step=step)
+        if self.look.sheet is not None:
+            trackers.picture(self.accelerator, "samples", self.look.sheet, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ import numpy as np
 
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.log import say
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.seeds import generator
 from sia_gen.diffusion.options import TrainOptions
 
 MIN_IMAGES = 20
 HELD_OUT_SHARE = 0.1
+OFTEN = 2  # crops hold so many times an image's pixels together
+MOST_CROPS = 64  # of one image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,23 @@ def _split(category: Category) -> tuple[list[Path], list[Path]]:
     return train, [category.train[i] for i in sorted(held)]
 
 
+def _images(category: Category, path: Path, options: TrainOptions) -> list[Array8]:
+    """Returns what is seen of an image: itself at the run's resolution, or crops of it as it is.
+
+    Crops lie anywhere, at places that the image's name decides, and hold its pixels twice.
+    """
+    if not options.tiles:
+        return [category.read_image(path, options.resolution)]
+    side, image = options.tiles, category.read_image(path)
+    height, width = image.shape[:2]
+    if min(height, width) < side:
+        raise UserError(f"{path} is {width} x {height} pixels, smaller than a tile of {side}")
+    rng = generator(options.seed, "crops", category.key, path.name)
+    count = min(MOST_CROPS, max(1, round(OFTEN * height * width / side**2)))
+    tops, lefts = (rng.integers(0, n - side + 1, count) for n in (height, width))
+    return [image[t : t + side, x : x + side].copy() for t, x in zip(tops, lefts, strict=True)]
+
+
 def read_normals(options: TrainOptions) -> NormalImages:
     """Returns the normal training images of the chosen categories at the run's resolution."""
     dataset = open_dataset(options.data, options.value_range)
@@ -60,10 +79,11 @@ def read_normals(options: TrainOptions) -> NormalImages:
         train, held = _split(category)
         if category.value_range:
             ranges[category.name] = list(category.value_range)
-            print(category.range_note(), file=sys.stderr, flush=True)
-        images += [category.read_image(path, options.resolution) for path in train]
-        labels += [label] * len(train)
-        apart = [category.read_image(p, options.resolution) for p in held]
+            say(category.range_note())
+        shown = [image for path in train for image in _images(category, path, options)]
+        images += shown
+        labels += [label] * len(shown)
+        apart = [image for path in held for image in _images(category, path, options)]
         held_out[category.name] = np.stack(apart)
     return NormalImages(
         images=np.stack(images),

@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
 from sia_gen.core import shared_options
+from sia_gen.core.errors import UserError
 from sia_gen.core.options import Checked, option
 
 
@@ -33,6 +34,13 @@ class TrainOptions(Checked):
         choices=("epsilon", "v_prediction"),
     )
     resolution: int = option(64, "Side of the images in pixels.", low=1)
+    tiles: int = option(
+        0,
+        "Train on crops of so many pixels of the images as they are: the model makes such patches.",
+        low=0,
+        metavar="SIDE",
+        shown="whole images",
+    )
     steps: int = option(10_000, "Optimiser steps.", low=1)
     batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
@@ -83,6 +91,15 @@ class TrainOptions(Checked):
         "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
     )
 
+    def __post_init__(self) -> None:
+        """Refuses values that no run could use, by their names."""
+        super().__post_init__()
+        if self.tiles and self.tiles != self.resolution:
+            raise UserError(
+                f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"
+                " network sees squares of their side, so leave out the resolution"
+            )
+
     @property
     def sampling_steps(self) -> int:
         """The steps that samples of this run take: those it is finished for, or else 20."""
@@ -99,6 +116,7 @@ class TrainOptions(Checked):
             ("even_phases", False),
             ("sampler", "iddpm"),
             ("value_range", None),
+            ("tiles", 0),
         ):
             if found[name] == before:
                 del found[name]

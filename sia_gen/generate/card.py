@@ -6,6 +6,7 @@ the same whoever made them.
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 from dataclasses import dataclass, field
@@ -94,8 +95,27 @@ def _size_category(images: int) -> str:
     return next((word for limit, word in SIZES if images < limit), "n>1M")
 
 
-def head(title: str, images: int) -> str:
-    """Returns the YAML head that the Hugging Face Hub reads."""
+def configurations(finished: Finished) -> dict[str, str]:
+    """Returns the names of load_dataset's configurations, one a category, with their tars' glob.
+
+    They are named by the category alone where the run has one dataset.
+    """
+    several = len({key.rpartition("/")[0] for key in finished.images}) > 1
+    found = {"default": "shards/**/*.tar"}
+    for key in sorted(finished.images):
+        alone = key.rpartition("/")[2]
+        name = key.replace("/", "--") if several or alone in found else alone
+        found[name] = f"shards/{glob.escape(key)}/*.tar"
+    return found
+
+
+def head(title: str, finished: Finished) -> str:
+    """Returns the YAML head that the Hugging Face Hub and `datasets` read."""
+    configs = "\n".join(
+        f"- config_name: {json.dumps(name, ensure_ascii=False)}\n  data_files:\n  - split: train\n"
+        f"    path: {json.dumps(path, ensure_ascii=False)}"
+        for name, path in configurations(finished).items()
+    )
     return f"""---
 pretty_name: {json.dumps(title)}
 license: other
@@ -106,12 +126,9 @@ tags:
 - synthetic
 - webdataset
 size_categories:
-- {_size_category(images)}
+- {_size_category(finished.images.total())}
 configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: shards/**/*.tar
+{configs}
 ---
 
 # {markdown(title)}
@@ -121,12 +138,13 @@ configs:
 def tail(finished: Finished) -> str:
     """Returns how the shards are laid out and read."""
     first = finished.shards[0]["file"] if finished.shards else "shards/..."
+    name = [*configurations(finished)][-1]
     return f"""
 - Shards are WebDataset tars: an image beside `<key>.json` with its metadata and the hash of its
   pixels. Indices: `index.json`, `wids.json`, `sizes.json`, `croissant.json`.
 
-      from datasets import load_dataset
-      load_dataset("webdataset", data_files="shards/**/*.tar", split="train")
+      from datasets import load_dataset  # in place of "." the folder, or the repository
+      load_dataset(".", split="train")  # all; one category: load_dataset(".", {json.dumps(name)})
 
       import webdataset
       webdataset.WebDataset({json.dumps(first, ensure_ascii=False)})

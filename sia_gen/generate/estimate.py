@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import Any
 from sia_gen.core import memory
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.pixels.encoding import find_encoding
+from sia_gen.core.store.files import read_json
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.shards import read_record
 from sia_gen.generate import levels
 from sia_gen.generate.content import WorkerConfig
 from sia_gen.generate.contents.images import KIND, ImageMaker, PreparedImages
 from sia_gen.generate.recipe import ImageShard, Recipe
+from sia_gen.runs.progress import NAME as PROGRESS
 
 RECORDS = 20  # finished shards that are looked at, at most
 WARM_UP_BATCHES = 2  # the first pays for starting up, the second is timed
@@ -23,12 +26,18 @@ WARM_UP_BATCHES = 2  # the first pays for starting up, the second is timed
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What one image weighs, how many a worker makes in a second, what a worker needs."""
+    """What one image weighs, how many a worker makes in a second, what a worker needs.
+
+    `seconds_starting`: until a worker is ready, imports and the model's loading included.
+    `most_at_once`: workers that do not wait for each other's cores, of those on this machine.
+    """
 
     weight: levels.Weight
     rate: float | None  # images a second and worker
     rate_measured_on: str | None
     memory: dict[str, int] | None  # bytes: {"host", "gpu"}
+    seconds_starting: float | None = None
+    most_at_once: int | None = None  # None: not known
 
 
 def from_records(run: Location, done: Sequence[ImageShard]) -> Estimate | None:
@@ -53,7 +62,15 @@ def from_records(run: Location, done: Sequence[ImageShard]) -> Estimate | None:
         rate=images / seconds if seconds > 0 else None,
         rate_measured_on=on if seconds > 0 else None,
         memory=highest if known else None,
+        seconds_starting=_started_in(run),
     )
+
+
+def _started_in(run: Location) -> float | None:
+    """Returns how long the run's last start took until its first worker was ready, or None."""
+    path = run / PROGRESS
+    found = read_json(path).get("seconds_starting") if path.is_file() else None
+    return None if found is None else float(found)
 
 
 def from_normals(recipe: Recipe, categories: Sequence[Category]) -> Estimate:
@@ -66,6 +83,7 @@ def from_normals(recipe: Recipe, categories: Sequence[Category]) -> Estimate:
 def from_warm_up(prepared: PreparedImages, device: str) -> Estimate:
     """Loads the model here, makes two batches, and returns what the second took."""
     recipe, spec = prepared.images, prepared.planned[0]
+    began = time.perf_counter()
     maker = ImageMaker(
         WorkerConfig(kind=KIND, run=str(prepared.out), given=prepared.given, device=device)
     )
@@ -78,12 +96,16 @@ def from_warm_up(prepared: PreparedImages, device: str) -> Estimate:
         start = time.perf_counter()
         images = generator.images(spec.category, seeds, strengths)
         seconds = time.perf_counter() - start
+    starting = time.perf_counter() - began - WARM_UP_BATCHES * seconds
+    cores = len(os.sched_getaffinity(0)) // prepared.threads
     on = f"a warm-up of {len(seeds)} images on {generator.device}"
     return Estimate(
         weight=levels.weigh(list(images), find_encoding(recipe.format), on),
         rate=len(seeds) / seconds,
         rate_measured_on=on,
         memory=memory.peak(),
+        seconds_starting=max(0.0, starting),
+        most_at_once=max(1, cores) if str(generator.device) == "cpu" else None,
     )
 
 
@@ -91,7 +113,9 @@ def _to_json(
     estimate: Estimate, *, images: int, workers: int, rate: float | None
 ) -> dict[str, Any]:
     """Returns the estimates for so many images; `rate` (images a second, all) beats a measured."""
-    total = rate if rate is not None else estimate.rate and estimate.rate * workers
+    at_once = min(workers, estimate.most_at_once or workers)
+    total = rate if rate is not None else estimate.rate and estimate.rate * at_once
+    starting = estimate.seconds_starting or 0.0
     on = "--rate" if rate is not None else estimate.rate_measured_on
     return {
         "bytes_per_image": round(estimate.weight.bytes, 1),
@@ -100,7 +124,9 @@ def _to_json(
         "workers": workers,
         "images_per_second": None if total is None else round(total, 4),
         "rate_measured_on": on,
-        "seconds_estimated": round(images / total, 1) if total else None,
+        "workers_at_once": at_once,
+        "seconds_starting": None if not images or not starting else round(starting, 1),
+        "seconds_estimated": round(starting * (images > 0) + images / total, 1) if total else None,
         "memory_per_worker": estimate.memory,
     }
 

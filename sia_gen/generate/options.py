@@ -184,6 +184,15 @@ class ExecutionOptions(Checked):
         metavar="SECONDS",
     )
     join: bool = option(False, "Share the work with the drivers that are at it already.")
+    metrics_file: str = option(
+        "",
+        "Keep the progress here as Prometheus text (node-exporter's textfile collector).",
+        metavar="FILE.prom",
+        shown="none",
+    )
+    metrics_port: int | None = option(
+        None, "Serve the same at http://127.0.0.1:PORT/metrics.", low=1, high=65535, metavar="PORT"
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that no executor could use, and Ray's options without Ray."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ import numpy as np
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import Dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, encode_png
 from sia_gen.core.pixels.pairs import Pair
-from sia_gen.core.pixels.ranges import checked
-from sia_gen.core.provenance import hash_options, sha256_bytes, sha256_file
+from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.files import is_there
 from sia_gen.core.store.objects import Location, is_url
 from sia_gen.core.store.shards import MASK, NORMAL
 from sia_gen.core.store.tars import TarBuilder
+from sia_gen.generate import normals
 from sia_gen.generate.card import SHEET, Card, head, table, tail
-from sia_gen.generate.content import Prepared
+from sia_gen.generate.content import (
+    Prepared,
+)
 from sia_gen.generate.options import SynthesisOptions
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished
@@ -88,31 +89,6 @@ def add_pair(
     builder.add_encoded(key, encode_png(pair.image), ".png", metadata, pixels, extras)
 
 
-def hash_files(paths: Sequence[Path], root: Path) -> str:
-    """Returns the hash of files' contents and of their names below a folder."""
-    return hash_options([[os.path.relpath(p, root), sha256_file(p)] for p in paths])
-
-
-def normal_image_facts(category: Category) -> dict[str, str]:
-    """Returns hashes of the normal images and of the masks of their foreground, with its rule."""
-    facts = {
-        "normal_images_sha256": hash_files(category.train, category.root),
-        "foreground": category.foreground,
-        "foreground_sha256": "",
-    }
-    if category.foreground.startswith("masks "):
-        masks = Path(category.foreground.removeprefix("masks "))
-        files = [p for p in sorted(masks.iterdir()) if p.is_file()]
-        facts |= {"foreground": "masks", "foreground_sha256": hash_files(files, masks)}
-    return facts
-
-
-def with_foreground(category: Category, given: str) -> Category:
-    """Returns a category with the foreground that was asked for in place of its own."""
-    rule = rule_for(given, category.name) if given else category.foreground
-    return replace(category, foreground=rule)
-
-
 def absolute(place: str) -> str:
     """Returns a folder's absolute path, for workers start elsewhere; anything else as it is."""
     return str(Path(place).resolve()) if is_there(place) else place
@@ -140,7 +116,7 @@ def prepared(
     shared: dict[str, Any] = {}
     for category in categories:
         shared[category.key] = {
-            **described(with_foreground(category, options.foreground)),
+            **described(normals.with_foreground(category, options.foreground)),
             "dataset": category.dataset,
             "category": category.name,
             "seed": options.seed,
@@ -149,8 +125,7 @@ def prepared(
         }
         if prefix := prefixes[category.dataset, category.name]:
             shared[category.key]["prefix"] = prefix
-        if known := category.value_range:
-            shared[category.key]["value_range"] = list(known)
+        shared[category.key] |= normals.range_facts(category)
     data = options.data if is_url(options.data) else dataset.origin
     found = Prepared(
         kind=kind,
@@ -178,20 +153,6 @@ def planned(document: dict[str, Any]) -> list[PairShard]:
         return [PairShard(**part, **shared) for shared in found for part in parts]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder.NAME}: its recipe is not readable: {error!r}") from error
-
-
-def category_of(spec: PairShard, dataset: Dataset, given: dict[str, Any]) -> Category:
-    """Returns the category of a specification as the run was planned with it."""
-    category = with_foreground(dataset.one(spec.key), given["foreground"])
-    return replace(category, given_range=checked(spec.value_range))
-
-
-def require_unchanged(spec: PairShard, facts: dict[str, str]) -> None:
-    """Raises UserError where hashes of files differ from those of a specification."""
-    changed = [name for name, value in facts.items() if getattr(spec, name) != value]
-    if changed:
-        message = f"{spec.key}: {', '.join(changed)} differ here from what the run was planned"
-        raise UserError(f"{message} with: the files were changed, or are others on this node")
 
 
 def provenance(
@@ -226,7 +187,7 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     method, side = shared[0]["method"], shared[0]["resolution"]
     pairs = finished.images.total()
     here = f" **Incomplete:** {len(finished.shards)} of {finished.planned} shards are here."
-    text = f"""{head(f"Anomalous pairs for {dataset}", pairs)}
+    text = f"""{head(f"Anomalous pairs for {dataset}", finished)}
 {pairs} pairs of image and mask for {len(shared)} categories, {side} x {side} pixels, made by
 `sia-gen synthesize` (method {method}) from normal images only.{"" if finished.complete else here}
 

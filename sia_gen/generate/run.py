@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import IncompleteError, StoppedError, UserError
+from sia_gen.core.log import say
 from sia_gen.core.provenance import versions
 from sia_gen.core.signals import StopFlag
 from sia_gen.core.store.objects import Location, ObjectPath, require_conditional_put
-from sia_gen.core.text import say
 from sia_gen.generate import card, contents
 from sia_gen.generate.content import Prepared, WorkerConfig
 from sia_gen.generate.executors.contract import Executor, Summary
@@ -36,10 +36,6 @@ def make_executor(config: WorkerConfig, execution: ExecutionOptions) -> Executor
     from sia_gen.generate.executors.ray import RayExecutor
 
     return RayExecutor(config, execution)
-
-
-def _say(text: str) -> None:
-    say(text)
 
 
 def _make_folder(out: Location) -> None:
@@ -82,7 +78,7 @@ def run(
         missing = remaining(prepared.planned, out)
         chosen = [spec for spec in missing if only is None or spec.label in only]
         if not chosen:
-            _say(
+            say(
                 f"nothing to do: {len(prepared.planned) - len(missing)} of"
                 f" {len(prepared.planned)} shards of {out} are done"
             )
@@ -129,11 +125,16 @@ def _execute(
     images = sum(spec.count for spec in prepared.planned)
     to_do = sum(spec.count for spec in chosen)
     done = len(prepared.planned) - len(missing)
-    _say(
+    say(
         f"{images} images in {len(prepared.planned)} shards to {prepared.out}"
         + (f"; {done} shards are done" if done else "")
         + f"; {to_do} images to make with the {execution.executor} executor"
     )
+    metrics = None
+    if execution.metrics_file or execution.metrics_port:
+        from sia_gen.runs.metrics import Metrics
+
+        metrics = Metrics(str(prepared.out), execution.metrics_file, execution.metrics_port)
     progress = Progress(
         prepared.out,
         images=images,
@@ -141,6 +142,7 @@ def _execute(
         shards=len(prepared.planned),
         done_shards=done,
         token=config.token if execution.join else None,
+        metrics=metrics,
     )
     stop = StopFlag()
     stop.install()
@@ -156,6 +158,8 @@ def _execute(
             progress.close()
     finally:
         stop.restore()
+        if metrics is not None:
+            metrics.close()
     return summary, stop
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import TEMPORARY_PREFIX, create_bytes, read_json, to_json, write_json
-from sia_gen.core.store.objects import Location, ObjectPath, locate
+from sia_gen.core.store.objects import Location, ObjectPath, locate, require_writable
 from sia_gen.runs import claims, lock
 from sia_gen.runs.spec import SHOWN, difference
 
@@ -64,6 +64,7 @@ def check_output(out: str) -> Location:
     """Returns the absolute output folder if it can be a run's: a run, empty, or not there yet."""
     place = locate(out)
     if isinstance(place, ObjectPath):
+        require_writable(place)
         return _check_address(place)
     try:
         path = place.resolve()

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from sia_gen.core.log import on_terminal, say
+from sia_gen.core.progress import duration
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location
 from sia_gen.runs.events import Event
 from sia_gen.runs.lock import DRIVERS
 
+if TYPE_CHECKING:
+    from sia_gen.runs.metrics import Metrics
+
 NAME = "progress.json"
 FILE_EVERY = 5.0  # seconds
 FILE_EVERY_IN_STORES = 20.0  # every write is a paid request
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as 0:49, 12:03 or 5:00:00."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def readable_size(size: int) -> str:
@@ -51,8 +50,10 @@ class Progress:
         shards: int,
         done_shards: int,
         token: str | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._run, self._images, self._shards = run, images, shards
+        self._metrics = metrics
         self._name = NAME if token is None else f"{DRIVERS}/{token}.{NAME}"
         self._every = FILE_EVERY if isinstance(run, Path) else FILE_EVERY_IN_STORES
         self._done, self._done_shards = done, done_shards
@@ -64,7 +65,7 @@ class Progress:
         self._started = time.monotonic()
         self._working: float | None = None
         self._last_file = 0.0
-        self._terminal = sys.stderr.isatty()
+        self._terminal = on_terminal()
         # Its own rate would count what others and earlier runs have made.
         style = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}"
         self._bar = tqdm(
@@ -76,17 +77,25 @@ class Progress:
         if event.kind == "worker":
             self._workers = event.message
             self._working = self._working or time.monotonic()
-            self._say(f"worker: {event.message}")
+            self._say(f"worker: {event.message}", event)
         elif event.kind == "progress":
             self._unfinished = event.images
         elif event.kind in {"done", "elsewhere"}:
             self._finish(event)
         elif event.kind == "retry":
             self._retries += 1
-            self._say(f"{event.shard}: attempt {event.attempt} lost, again later: {event.message}")
+            self._say(
+                f"{event.shard}: attempt {event.attempt} lost, again later: {event.message}",
+                event,
+                level="warning",
+            )
         elif event.kind == "failed":
             self._failed += 1
-            self._say(f"{event.shard}: FAILED after {event.attempt} attempts: {event.message}")
+            self._say(
+                f"{event.shard}: FAILED after {event.attempt} attempts: {event.message}",
+                event,
+                level="error",
+            )
         else:
             self._say(event.message)
         if self._terminal:
@@ -121,7 +130,8 @@ class Progress:
         self._done_shards += 1
         if event.kind == "elsewhere":
             if not self._terminal:
-                self._say(f"[{self._done_shards}/{self._shards}] {event.shard}: by another driver")
+                text = f"[{self._done_shards}/{self._shards}] {event.shard}: by another driver"
+                self._say(text, event)
             return
         self._unfinished = max(0, self._unfinished - event.images)
         self._made += event.images
@@ -133,7 +143,10 @@ class Progress:
         share = f"{100 * now / self._images:.0f}%, {now}/{self._images} images"
         self._say(
             f"[{self._done_shards}/{self._shards}] {event.shard}: {event.images} images in"
-            f" {event.seconds:.1f} s{again}{remark}; {', '.join([share, *self._figures()])}"
+            f" {event.seconds:.1f} s{again}{remark}; {', '.join([share, *self._figures()])}",
+            event,
+            images_done=self._done,
+            images_per_second=round(self.rate, 4),
         )
 
     def _figures(self) -> list[str]:
@@ -145,8 +158,12 @@ class Progress:
             parts.append(f"{self._failed} shards failed")
         return parts
 
-    def _say(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+    def _say(self, text: str, event: Event | None = None, **numbers: Any) -> None:
+        if event is not None:
+            facts = {k: v for k, v in asdict(event).items() if v and k not in {"kind", "message"}}
+            numbers = {"event": event.kind, **facts, **numbers}
+        with tqdm.external_write_mode(file=sys.stderr):
+            say(text, **numbers)
 
     def _file(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -165,6 +182,9 @@ class Progress:
             "images_per_second": round(self.rate, 4),
             "seconds_left": None if left is None else round(left, 1),
             "seconds": round(now - self._started, 1),
+            "seconds_starting": self._working and round(self._working - self._started, 1),
             "workers": self._workers,
         }
         write_json(self._run / self._name, content)
+        if self._metrics is not None:
+            self._metrics.update(content)

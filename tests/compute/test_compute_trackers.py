@@ -6,24 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from tracked import pictures, scalars
 
 from sia_gen.compute import trackers
 from sia_gen.core.errors import UserError
-
-
-def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The scalars of the event files below a folder, by their tags."""
-    reader: Any = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="the extra `test` has it"
-    )
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
-        events = reader.EventAccumulator(str(path))
-        events.Reload()
-        for tag in events.Tags()["scalars"]:
-            found.setdefault(tag, []).extend((e.step, e.value) for e in events.Scalars(tag))
-    return found
+from sia_gen.core.pixels.images import read_image
 
 
 def test_values_lie_under_their_names_and_steps_run_by_run(tmp_path: Path) -> None:
@@ -34,8 +23,30 @@ def test_values_lie_under_their_names_and_steps_run_by_run(tmp_path: Path) -> No
         for step in (10, 20):
             accelerator.log({"loss": scale * step}, step=step)
         trackers.end(accelerator)
-    assert read(tmp_path / "logs" / "line-a")["loss"] == [(10, 10.0), (20, 20.0)]
-    assert read(tmp_path / "logs" / "line-b")["loss"] == [(10, 20.0), (20, 40.0)]
+    assert scalars(tmp_path / "logs" / "line-a")["loss"] == [(10, 10.0), (20, 20.0)]
+    assert scalars(tmp_path / "logs" / "line-b")["loss"] == [(10, 20.0), (20, 40.0)]
+
+
+def test_pictures_come_back_as_they_were_and_other_trackers_get_their_own_form(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorboard")
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    accelerator = trackers.accelerator_for("cpu", "fp32", "tensorboard", tmp_path)
+    trackers.begin(accelerator, "line/a", {})
+    trackers.picture(accelerator, "maps/held_out", picture, 30)
+    trackers.end(accelerator)
+    (found,) = pictures(tmp_path / "logs")["maps/held_out"]
+    assert found[0] == 30 and (found[1] == picture).all()
+    told: list[Any] = []
+    wandb = SimpleNamespace(name="wandb", log_images=lambda *a, **k: told.append((a, k)))
+    mlflow = SimpleNamespace(
+        name="mlflow", log_artifact=lambda path, name: told.append((read_image(Path(path)), name))
+    )
+    trackers.picture(SimpleNamespace(trackers=[wandb, mlflow]), "samples", picture, 7)
+    (values,), keywords = told[0]
+    assert values["samples"][0] is picture and keywords == {"step": 7}
+    assert (told[1][0] == picture).all() and told[1][1] == "samples"
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path: Path) -> None:

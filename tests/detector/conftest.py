@@ -142,6 +142,7 @@ def trained(
 ) -> Path:
     """A run with a trained detector of line/stripes; do not change it."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    options = tiny(steps=60, holdout=0.2)
-    train(options, single(stripes, find_shards(generated)), run, accelerator_for("cpu", "fp32"))
+    options = tiny(steps=60, holdout=0.2, report_to="tensorboard")
+    accelerator = accelerator_for("cpu", "fp32", "tensorboard", run.parent)
+    train(options, single(stripes, find_shards(generated)), run, accelerator)
     return run

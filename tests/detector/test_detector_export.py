@@ -44,6 +44,15 @@ def test_onnx_file_gives_the_same_maps_in_onnxruntime(
     told = json.loads(session.get_modelmeta().custom_metadata_map["detector"])
     assert told == facts["detector"] and (told["side"], told["tiles"]) == (32, None)
     assert told["threshold"] == Detector.load(folder, device="cpu").threshold
+    # Prediction takes the file in the checkpoint's place.
+    by_file, by_folder = (Detector.load(p, device="cpu") for p in (out, folder))
+    assert by_file.decision == by_folder.decision and by_file.category == by_folder.category
+    two = [stripes.test[0].path] * 2
+    for mine, own in zip(by_file.predict(two), by_folder.predict(two), strict=True):
+        np.testing.assert_allclose(mine.map, own.map, atol=1e-4)
+    (tmp_path / "torn.onnx").write_bytes(out.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"torn.onnx cannot be run in onnxruntime"):
+        Detector.load(tmp_path / "torn.onnx")
     # A file whose maps differ is not published.
     monkeypatch.setattr(export, "_onnx", lambda *given: shutil.copy(out, given[2]))
     monkeypatch.setattr(export, "_run_onnx", lambda _, images: images.numpy()[:, 0])

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector import overlay
 from detector.engine import Engine
-from detector.inference import overlay, pipeline
+from detector.inference import pipeline
 from detector.inference.predict import PredictOptions, predict, promised, threshold_of, watch
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import IncompleteError, UserError

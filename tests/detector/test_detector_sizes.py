@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 from PIL import Image
 
 import harness
-from detector import scorefile
+from detector import checkpoint, scorefile
 from detector.data.crops import NormalCrops
 from detector.data.task import single
+from detector.inference import explain
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
-from detector.options import TrainOptions
+from detector.options import TrainOptions, restored
 from detector.run_folder import split_training
 from detector.training import advice
 from detector.training.train import accelerator_for, train
@@ -135,6 +137,32 @@ def test_prediction_of_tiles_marks_the_defect_where_it_is(
     assert sum(a["area"] for a in coco["annotations"]) == sum(
         r["area"] for r in summary["predictions"]
     )
+
+
+def test_the_pair_that_explains_a_tiled_detector_is_a_crop(
+    tiled: Path, plates: Category, tmp_path: Path
+) -> None:
+    options = restored(checkpoint.read_facts(tiled / "line" / "plates")["options"])
+    pair = explain.pair_of(plates, options, "cutpaste")
+    crop = NormalCrops([(plates.train, "whole")], 32, seed=options.seed).image(0)
+    assert pair.mask.any() and (pair.normal == crop).all()
+    folder = tiled / "line" / "plates"
+    facts = explain.explain(
+        folder, plates, tmp_path, source="cutpaste", columns=3, device_name="cpu"
+    )
+    assert facts["layers"][0]["kept"] == 12 and (tmp_path / explain.CHANNELS).is_file()
+
+
+def test_a_tiled_training_grows(
+    tiled: Path, plates: Category, tiny: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiled, run)
+    before = checkpoint.read_facts(run / "line" / "plates")
+    longer = tiny(steps=40, holdout=0.3, tiles="32:8", source="noise")
+    facts = train(longer, single(plates, []), run, accelerator_for("cpu", "fp32"))
+    assert facts["grown"] == [[30, 30, 40]] and facts["sha256"] != before["sha256"]
+    assert len(facts["curve"]) == 4
 
 
 def test_padded_detectors_keep_shapes_and_score_at_own_size(

@@ -16,9 +16,9 @@ import torch
 from children import Child, detector
 from PIL import Image
 from safetensors.torch import save_file
-from scipy.stats import rankdata
+from tracked import pictures, scalars
 
-from detector import checkpoint, scorefile
+from detector import checkpoint, overlay, scorefile
 from detector import run_folder as runfolder
 from detector.data import task as task_module
 from detector.data.task import single
@@ -33,6 +33,7 @@ from sia_gen.core.data import category as category_module
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import DivergedError, UserError, VerificationError
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.statistics.ranking import rank
 from sia_gen.core.store.shards import find_shards
 
 Make = Callable[..., TrainOptions]
@@ -42,20 +43,13 @@ def cpu() -> Any:
     return accelerator_for("cpu", "fp32")
 
 
-def auroc(values: list[float], anomalous: list[bool]) -> float:
-    labels = np.array(anomalous)
-    ranks = rankdata(values)
-    positive, negative = labels.sum(), (~labels).sum()
-    excess = ranks[labels].sum() - positive * (positive + 1) / 2
-    return float(excess / (positive * negative))
-
-
 def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: Category) -> None:
     folder = runfolder.folder_of(trained, stripes)
     score(trained, stripes, "cpu", force=True)
     scores = scorefile.read(folder / "scores")
-    labels = [bool(item["anomalous"]) for item in scores.items]
-    assert auroc([item["score_max"] for item in scores.items], labels) > 0.8
+    labels = np.array([bool(item["anomalous"]) for item in scores.items])
+    values = np.array([item["score_max"] for item in scores.items])
+    assert rank(values, labels).area() > 0.8
     inside = scores.maps_NHW[scores.masks_NHW > 0].mean()
     outside = scores.maps_NHW[scores.masks_NHW == 0].mean()
     assert inside > 2 * outside
@@ -68,6 +62,17 @@ def test_tiny_training_tells_defects_from_normal_images(trained: Path, stripes: 
     losses = [reconstruction + segmentation for _, reconstruction, segmentation in facts["curve"]]
     assert losses[-1] < losses[0]
     assert not (folder / "state").exists()
+
+
+def test_a_tracker_is_shown_losses_and_maps_of_images_that_are_not_trained_on(
+    trained: Path,
+) -> None:
+    logs = trained.parent / "logs"
+    assert scalars(logs)["loss"][-1][0] == 60
+    shown = pictures(logs)
+    assert set(shown) == {"maps/held_out", "maps/training_pairs"}
+    step, picture = shown["maps/held_out"][-1]
+    assert step == 60 and picture.shape[1] == 3 * 32 + 2 * overlay.GAP
 
 
 def test_second_scoring_is_left_alone_until_something_changed(

@@ -25,11 +25,11 @@ from detector.cli.main import group
 from detector.data.task import single
 from detector.inference import info, steps
 from detector.inference.export import export
-from detector.inference.overlay import CAPTION
 from detector.inference.predict import PredictOptions, predict
 from detector.inference.score import score
 from detector.models import rd, redi
 from detector.options import TrainOptions, resolve
+from detector.overlay import CAPTION
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError

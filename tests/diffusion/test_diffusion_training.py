@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 from children import Child
+from tracked import pictures, scalars
 
+from sia_gen.cli.train import merged_options
 from sia_gen.core import pip_weights
-from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.images import encode_png
+from sia_gen.core.errors import StoppedError, UserError
+from sia_gen.core.pixels.images import encode_png, read_image
 from sia_gen.diffusion.generator import load_generator
+from sia_gen.diffusion.loop import Loop
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, describe
-from sia_gen.diffusion.normals import batch_indices
+from sia_gen.diffusion.normals import batch_indices, read_normals
 from sia_gen.diffusion.options import TrainOptions
 from sia_gen.diffusion.sampling import to_uint8
 from sia_gen.diffusion.train import train
@@ -90,8 +94,26 @@ def learned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             health_images=16,
             checkpoint_every=45,
             sample_every=90,
+            report_to="tensorboard",
         )
     )
+
+
+def test_tiles_are_crops_of_the_images_as_they_are(data: Path, tmp_path: Path) -> None:
+    asked = options(data, tmp_path, tiles=8, resolution=8)
+    seen, again = read_normals(asked), read_normals(asked)
+    assert seen.images.shape == (2 * 72 * 8, 8, 8, 3) and (seen.images == again.images).all()
+    assert {len(images) for images in seen.held_out.values()} == {8 * 8}
+    whole = [read_image(path) for path in sorted((data / "across/train/good").glob("*.png"))]
+    windows = np.lib.stride_tricks.sliding_window_view(np.stack(whole), (8, 8), axis=(1, 2))
+    parts = {part.tobytes() for part in windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 8, 8, 3)}
+    assert {image.tobytes() for image in seen.held_out["across"]} <= parts
+    with pytest.raises(UserError, match="smaller than a tile of 32"):
+        read_normals(options(data, tmp_path, tiles=32, resolution=32))
+    with pytest.raises(UserError, match="differ: with tiles"):
+        options(data, tmp_path, tiles=8)
+    merged = merged_options(None, {"data": "x", "out": "y", "tiles": 32})
+    assert merged.resolution == 32 and "tiles" not in options(data, tmp_path).identity()
 
 
 def test_it_learns(
@@ -100,10 +122,14 @@ def test_it_learns(
     facts = describe(learned)
     losses = [row["mse"] for row in facts.training["losses"]]
     assert losses[-1] < 0.5 * losses[0]
-    told = options(data, tmp_path / "run", steps=1, report_to="tensorboard")
+    told = options(data, tmp_path / "run", steps=1)
     first = describe(train(told)).health
     assert "next: look at it, sia-gen preview" in capsys.readouterr().err
-    assert list((tmp_path / "run" / "logs").rglob("events.out.tfevents.*"))
+    logs = learned.parent / "logs"
+    assert scalars(logs)["mse"][-1][0] == 90
+    (shown,) = pictures(logs)["samples"]
+    sheet = read_image(learned.parent / "samples" / "step-0000090.png")
+    assert shown[0] == 90 and (shown[1] == sheet).all()
     assert facts.health["worst_relative"] < 0.2 * first["worst_relative"]
     assert first["passed"] is False
     made = load_generator(learned, device="cpu", precision="fp32").images(
@@ -164,7 +190,9 @@ def train_here(asked: TrainOptions) -> None:
     train(asked)
 
 
-def test_a_killed_run_resumes_to_the_same_losses_and_weights(data: Path, tmp_path: Path) -> None:
+def test_a_killed_or_stopped_run_resumes_to_the_same_losses_and_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)  # as the child has
     whole = train(options(data, tmp_path / "whole"))
     out = tmp_path / "killed"
@@ -183,6 +211,24 @@ def test_a_killed_run_resumes_to_the_same_losses_and_weights(data: Path, tmp_pat
     def losses(run: Path) -> list[dict[str, float]]:
         return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
 
+    assert losses(out) == losses(tmp_path / "whole")
+    step = Loop._step
+
+    def signalled(self: Loop, number: int) -> dict[str, float]:
+        if number == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number)
+
+    monkeypatch.setattr(Loop, "_step", signalled)
+    out = tmp_path / "stopped"
+    with pytest.raises(StoppedError, match=r"after step 13 of 20.* run the same command") as told:
+        train(options(data, out))
+    assert told.value.exit_code == 143
+    assert (out / "checkpoints" / "step-0000013").is_dir()
+    monkeypatch.undo()
+    assert (
+        describe(train(options(data, out))).checkpoint_sha256 == describe(whole).checkpoint_sha256
+    )
     assert losses(out) == losses(tmp_path / "whole")
 
 

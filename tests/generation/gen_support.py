@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,6 +190,13 @@ def run_arguments(out: object, data: Path, /, **changes: object) -> list[object]
     for name, value in values.items():
         flat += [f"--{name}", *(value if isinstance(value, tuple) else (value,))]
     return flat
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

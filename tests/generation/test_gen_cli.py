@@ -195,7 +195,8 @@ def test_run_plan_status_and_verify_in_json(sia: Sia, tmp_path: Path, mini: Path
     assert len([line for line in outcome.error.splitlines() if line.startswith("[")]) == 9
     state = json.loads(sia("status", out, "--json").out)
     assert (state["state"], state["images_done"]) == ("complete", 60)
-    assert "complete" in sia("status", out).out
+    outcome = sia("status", out)
+    assert outcome.code == 0 and "complete" in outcome.out
     report = sia("verify", out, "--json")
     assert report.code == 0 and json.loads(report.out)["ok"] is True
     (out / "shards/mini/grass/grass-00001.tar").unlink()

@@ -173,7 +173,8 @@ def test_a_second_run_on_the_same_folder_is_refused_with_the_pid(
     code, _, error = support.call(*support.run_arguments(out, mini))
     assert code == 5
     assert f"pid {first.pid} on host" in error
-    state = support.call("status", out)[1]
+    code, state, _ = support.call("status", out)
+    assert code == 3
     assert "running" in state and f"pid {first.pid}" in state
     gate.touch()
     assert support.finish(first)[0] == 0

@@ -86,6 +86,8 @@ def test_webdataset_and_hugging_face_read_a_run(finished: Path, tmp_path: Path) 
         assert row["json"] == reader.metadata(position)
     by_folder = datasets.load_dataset(str(finished), split="train", cache_dir=str(tmp_path))
     assert len(by_folder) == 60
+    one = datasets.load_dataset(str(finished), "brick", split="train", cache_dir=str(tmp_path))
+    assert {row["category"] for row in one["json"]} == {"brick"} and len(one) == 20
     streamed = datasets.load_dataset(str(finished), split="train", streaming=True)
     rows = list(streamed)
     assert len(rows) == 60

@@ -16,8 +16,10 @@ from sia_gen.care.status import read as read_status
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.core.store.shards import read_record
+from sia_gen.generate import estimate
 from sia_gen.generate.contents.images import prepare
 from sia_gen.generate.estimate import describe_plan
+from sia_gen.generate.levels import Weight
 from sia_gen.generate.options import ExecutionOptions
 from sia_gen.runs.shard_health import Health, HealthMeter, Levels, UnhealthyShardError
 
@@ -133,12 +135,15 @@ def test_the_plan_of_a_run_half_done_knows_sizes_time_and_memory_from_its_record
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     (out / "shards/mini/gravel/gravel-00002.json").unlink()
+    progress = json.loads((out / "progress.json").read_text())
+    (out / "progress.json").write_text(json.dumps({**progress, "seconds_starting": 7.5}))
     figures = describe_plan(prepare(support.options(out, mini)), workers=2)
     done = [p for p in out.rglob("*.tar") if p.name != "gravel-00002.tar"]
     real = sum(path.stat().st_size for path in done) / 56
     assert figures["bytes_per_image"] == pytest.approx(real, rel=0.01)
     assert figures["rate_measured_on"] == "8 finished shards"
-    assert figures["seconds_estimated"] >= 0
+    making = 4 / figures["images_per_second"]
+    assert figures["seconds_estimated"] == pytest.approx(7.5 + making, abs=0.1)
     assert figures["memory_per_worker"]["host"] > 10 * 2**20
 
 
@@ -147,8 +152,24 @@ def test_a_warm_up_measures_rate_size_and_memory(tmp_path: Path, mini: Path) -> 
     figures = describe_plan(prepare(options), warm_up=True, workers=3)
     assert "warm-up of 4 images" in figures["rate_measured_on"]
     assert 0 < figures["images_per_second"] <= 3 * 4 / 0.02
+    assert figures["seconds_estimated"] >= 60 / figures["images_per_second"] - 0.1
     assert figures["memory_per_worker"]["host"] > 10 * 2**20
     assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_counts_the_start_and_workers_that_share_cores(
+    tmp_path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = estimate.Estimate(
+        weight=Weight(bytes=100.0, measured_on="x"), rate=1.0, rate_measured_on="x", memory=None,
+        seconds_starting=5.0, most_at_once=2,
+    )  # fmt: skip
+    monkeypatch.setattr(estimate, "from_warm_up", lambda *_: found)
+    figures = describe_plan(
+        prepare(support.options(tmp_path / "run", mini)), warm_up=True, workers=8
+    )
+    assert (figures["workers"], figures["workers_at_once"]) == (8, 2)
+    assert figures["seconds_estimated"] == 5.0 + 60 / 2.0
 
 
 def test_an_encoding_that_changed_is_another_run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gen_support as support
@@ -18,6 +19,7 @@ from sia_gen.generate.contents.images import prepare
 from sia_gen.generate.estimate import describe_plan
 from sia_gen.generate.executors.contract import Executor
 from sia_gen.generate.options import ExecutionOptions
+from sia_gen.generate.run import make_executor
 
 LOCAL = ExecutionOptions(executor="local")
 
@@ -184,6 +186,29 @@ def test_the_plan_of_a_run_half_done_counts_the_rest(
     (out / "shards/mini/gravel/gravel-00002.json").unlink()
     figures = describe_plan(prepare(support.options(out, mini)))
     assert (figures["images_to_do"], figures["shards_to_do"], figures["resumes"]) == (4, 1, True)
+
+
+def test_progress_is_told_to_prometheus_by_a_file_and_a_port(tmp_path: Path, mini: Path) -> None:
+    from urllib.request import urlopen
+
+    file, port = tmp_path / "sia.prom", support.free_port()
+    execution = replace(LOCAL, metrics_file=str(file), metrics_port=port)
+    seen = []
+
+    def look(config: WorkerConfig, asked: ExecutionOptions) -> Executor:
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            seen.append(answer.read().decode())
+        return make_executor(config, asked)
+
+    out = tmp_path / "run"
+    run(support.options(out, mini), execution, executor=look)
+    assert "# TYPE sia_gen_run_images_done gauge" in seen[0]
+    told = dict(line.rsplit(" ", 1) for line in file.read_text().splitlines() if line[0] != "#")
+    assert float(told[f'sia_gen_run_images_done{{run="{out}"}}']) == 60
+    assert float(told[f'sia_gen_run_shards{{run="{out}"}}']) == 9
+    nowhere = replace(LOCAL, metrics_file=str(tmp_path / "none" / "sia.prom"))
+    with pytest.raises(UserError, match=r"--metrics-file .*none/sia.prom cannot be written"):
+        run(support.options(tmp_path / "other", mini), nowhere)
 
 
 def test_a_live_lock_refuses_and_a_dead_one_is_taken_over(tmp_path: Path, mini: Path) -> None:

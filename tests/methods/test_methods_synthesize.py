@@ -182,7 +182,9 @@ def test_damage_to_pairs_is_verified_and_repaired(parts: Path, tmp_path: Path) -
     names = [file.name for file in files[:3]]
     assert [kinds[name] for name in names] == ["sha256", "missing", "record"]
     assert kinds["note.txt"] == "foreign" and kinds[".tmp-left"] == "stray"
-    state = json.loads(runner.invoke(group, ["status", str(out), "--json"]).stdout)
+    asked = runner.invoke(group, ["status", str(out), "--json"])
+    state = json.loads(asked.stdout)
+    assert asked.exit_code == 3
     assert (state["state"], state["images"], state["shards_done"]) == ("incomplete", 14, 4)
     mended = runner.invoke(group, ["repair", str(out), "--json"])
     assert mended.exit_code == 0, mended.exception

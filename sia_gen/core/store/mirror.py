@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store import hub
 from sia_gen.core.store.files import cache_folder, write_copy
 from sia_gen.core.store.objects import Location
 from sia_gen.core.store.paths import inside
@@ -22,6 +23,8 @@ def local_copy(path: Location) -> Path:
     """
     if isinstance(path, Path):
         return path
+    if path.scheme == hub.SCHEME:
+        return hub.snapshot(str(path.key))
     try:
         facts = path.stat()
         key = sha256_bytes(f"{path} {facts.st_size} {facts.st_mtime}".encode())[:32]
@@ -40,6 +43,8 @@ def local_folder(folder: Location) -> Path:
     """
     if isinstance(folder, Path):
         return folder
+    if folder.scheme == hub.SCHEME:
+        return hub.snapshot(str(folder.key))
     home = _cache() / sha256_bytes(str(folder).encode())[:32]
     target = inside(home, folder.name, str(folder))
     try:

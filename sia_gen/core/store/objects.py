@@ -21,7 +21,7 @@ from sia_gen.core.errors import UserError
 
 T = TypeVar("T")
 
-# Schemes that can be written to. `http:` and `pipe:` of other loaders are refused: shards are data.
+# Schemes that are known. `http:` and `pipe:` of other loaders are refused: shards are data.
 SCHEMES = {
     "s3": "s3",
     "s3a": "s3",
@@ -30,7 +30,9 @@ SCHEMES = {
     "az": "az",
     "abfs": "az",
     "memory": "memory",
+    "hf": "hf",
 }
+READ_ONLY = {"hf": "make it in a folder, then `sia-gen push` it"}
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 BLOCK = 16 * 2**20  # bytes of a request, where an object is read piece by piece
 ATTEMPTS = 2  # of an operation; the clients below try each several times themselves
@@ -170,6 +172,7 @@ class ObjectPath:
 
     def replace_content(self, content: bytes) -> None:
         """Puts the object, whatever is there."""
+        require_writable(self)
         self._call(lambda fs: fs.pipe_file(str(self.key), content))
 
     def create(self, content: bytes) -> bool:
@@ -178,6 +181,8 @@ class ObjectPath:
         A PUT whose answer was lost is sent again, by the clients below or here, and then finds its
         own object: the same content counts as written.
         """
+
+        require_writable(self)
 
         def put(fs: Any) -> None:
             try:
@@ -305,7 +310,7 @@ def locate(text: str) -> Location:
     if scheme.lower() == "file":
         return Path("/" + rest.lstrip("/"))
     if scheme.lower() not in SCHEMES or not rest.startswith("//"):
-        known = ", ".join(f"{name}://" for name in ("file", "s3", "gs", "az"))
+        known = ", ".join(f"{name}://" for name in ("file", "s3", "gs", "az", "hf"))
         raise UserError(f"{text!r}: the scheme {scheme!r} is refused; give a folder, or {known}")
     parts = [part for part in rest.strip("/").split("/") if part]
     if len(parts) < 2 or any(part in {".", ".."} for part in parts):
@@ -313,6 +318,12 @@ def locate(text: str) -> Location:
     scheme = SCHEMES[scheme.lower()]
     root = "/" if scheme == "memory" else ""
     return ObjectPath(scheme, PurePosixPath(root + "/".join(parts)))
+
+
+def require_writable(place: Location) -> None:
+    """Raises UserError for a place in a store that is only read."""
+    if isinstance(place, ObjectPath) and place.scheme in READ_ONLY:
+        raise UserError(f"{place} can only be read: {READ_ONLY[place.scheme]}")
 
 
 def require_conditional_put(folder: ObjectPath) -> None:

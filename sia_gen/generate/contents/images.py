@@ -273,7 +273,7 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     here, planned = len(finished.shards), finished.planned
     state = "" if finished.complete else f" **Incomplete:** {here} of {planned} shards are here."
     loss = "lossless" if encoding.lossless else "lossy; its artefacts are part of the images"
-    text = f"""{head(f"Synthetic anomalies for {recipe.dataset}", images)}
+    text = f"""{head(f"Synthetic anomalies for {recipe.dataset}", finished)}
 {images} images of {len(recipe.categories)} categories, {recipe.resolution} x {recipe.resolution}
 pixels, made by `sia-gen` from normal images only (strength-controllable diffusion anomaly
 synthesis, RealNet, CVPR 2024).{state}

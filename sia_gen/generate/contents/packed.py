@@ -221,7 +221,7 @@ def card(document: dict[str, Any], finished: Finished) -> Card:
     dataset = planned(document)[0].dataset
     source = Path(stored_text(document, "source", "")).name
     images = finished.images.total()
-    text = f"""{head(f"{dataset}, packed", images)}
+    text = f"""{head(f"{dataset}, packed", finished)}
 {images} images of {len(finished.images)} categories, packed from the folder {markdown(source)}
 by `sia-gen pack`. The images keep the licence they came with.
 

@@ -26,7 +26,7 @@ from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, locate
 from sia_gen.core.store.shards import NORMAL, find_shards, read_record
 from sia_gen.core.store.tars import TarBuilder
-from sia_gen.generate import pairs
+from sia_gen.generate import normals, pairs
 from sia_gen.generate.content import (
     Made,
     Prepared,
@@ -64,13 +64,13 @@ def _open(category: Category, name: str, made: Any, resolution: int, shards: str
         sources = hash_options([str((read_record(tar) or {}).get("sha256")) for tar in tars])
     elif getattr(made, "textures", ""):
         textures = Path(made.textures)
-        sources = pairs.hash_files(module.find_textures(textures), textures)
+        sources = normals.hash_files(module.find_textures(textures), textures)
     context = context_of(category, resolution, tuple(local_copy(tar) for tar in tars))
     return _Workshop(
         category=category,
         context=context,
         method=module.build(made, context),
-        facts={"sources_sha256": sources, **pairs.normal_image_facts(category)},
+        facts={"sources_sha256": sources, **normals.normal_image_facts(category)},
     )
 
 
@@ -134,9 +134,9 @@ class PairMaker:
             raise UserError(f"{message}: install the same version of sia-gen everywhere")
         places = {"textures": self._given["textures"]} if "textures" in spec.options else {}
         made = from_values(module.Options, {**spec.options, **places}, f"method {name}")
-        category = pairs.category_of(spec, self._dataset, self._given)
+        category = normals.as_planned(spec, self._dataset, self._given["foreground"])
         workshop = _open(category, name, made, spec.resolution, self._given["shards"])
-        pairs.require_unchanged(spec, workshop.facts)
+        normals.require_unchanged(spec, workshop.facts)
         self._workshop, self._asked = workshop, asked
 
     def make(self, spec: pairs.PairShard, on_images: Callable[[int], None]) -> Made:

@@ -26,7 +26,7 @@ from sia_gen.core.seeds import derive_seed, generator
 from sia_gen.core.store.shards import NORMAL
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import model as models
-from sia_gen.generate import pairs
+from sia_gen.generate import normals, pairs
 from sia_gen.generate.card import Card
 from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart
 from sia_gen.generate.content import stored_options as read_options
@@ -95,7 +95,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
             "method": METHOD,
             "options": chosen,
             "sources_sha256": facts.checkpoint_sha256,
-            **pairs.normal_image_facts(category),
+            **normals.normal_image_facts(category),
         }
 
     return pairs.prepared(
@@ -201,8 +201,8 @@ class InPlaceMaker:
             return
         if self._dataset is None:
             self._dataset = open_dataset(given["data"])
-        category = pairs.category_of(spec, self._dataset, given)
-        pairs.require_unchanged(spec, pairs.normal_image_facts(category))
+        category = normals.as_planned(spec, self._dataset, given["foreground"])
+        normals.require_unchanged(spec, normals.normal_image_facts(category))
         self._category, self._context = category, context_of(category, spec.resolution)
         self._opened = opened
 
