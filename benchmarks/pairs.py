@@ -27,6 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
+from shard_files import write_record, write_tar
 
 from sia_gen import methods
 from sia_gen.core.context import Context
@@ -35,7 +36,7 @@ from sia_gen.core.pixels import foreground, pairs
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
 from sia_gen.core.plugins import load
 from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic
 
 RULE = "otsu dark gray close=6 open=6"
 NORMALS, TEXTURES = 24, 60

@@ -19,11 +19,12 @@ from typing import Any
 
 import click
 import numpy as np
+from shard_files import write_record
 
 from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.store.files import write_bytes
-from sia_gen.core.store.shards import ShardReader, write_record
+from sia_gen.core.store.shards import ShardReader
 from sia_gen.core.store.tars import Synthetic, TarBuilder
 from sia_gen.generate.content import WorkerConfig
 from sia_gen.generate.contents.images import KIND, ImageMaker

@@ -5,7 +5,8 @@
 Prints, for both: images/s, TFLOP/s achieved (FLOPs of the published form of the network, counted
 without computing, multiply-add = 2), its share of the bf16 and float32 matrix rates measured in the
 same run, peak memory, and the ratio; then the deviation of the final images (PSNR, 8 bits).
-The two loops take turns, batch by batch, so that a busy machine disturbs both alike.
+A third loop grows anomalies in place at --depth; its time is held against whole images.
+The loops take turns, batch by batch, so that a busy machine disturbs them alike.
 `--preset` takes a network with random weights: speed does not depend on them.
 """
 
@@ -167,6 +168,7 @@ def psnr(images: Array8, reference: Array8) -> np.ndarray:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the generator's network.")
+@click.option("--depth", default=0.5, show_default=True, help="Of anomalies grown in place.")
 def main(
     model: str,
     preset: str | None,
@@ -177,6 +179,7 @@ def main(
     device: str,
     precision: str,
     compiled: bool,
+    depth: float,
 ) -> None:
     """Compare the generator with a plain float32 loop."""
     torch.set_num_threads(threads)
@@ -186,10 +189,12 @@ def main(
             folder, device=device, precision=precision, steps=steps, compiled=compiled
         )
         size = best(list(probe(generator, 64))).batch if batch == "probe" else int(batch)
-        compare(generator, preset or model, images, size, threads)
+        compare(generator, preset or model, images, size, threads, depth)
 
 
-def compare(generator: Generator, name: str, images: int, batch: int, threads: int) -> None:
+def compare(
+    generator: Generator, name: str, images: int, batch: int, threads: int, depth: float
+) -> None:
     """Prints the table."""
     device, category = generator.device, generator.classes[0]
     loops = {
@@ -202,6 +207,19 @@ def compare(generator: Generator, name: str, images: int, batch: int, threads: i
             [],
         ),
     }
+    side = generator.resolution
+    normals = np.full((batch, side, side, 3), 128, dtype=np.uint8)
+    masks = np.zeros((batch, side, side), dtype=np.bool_)
+    masks[:, side // 4 : side // 2, side // 4 : side // 2] = True
+    loops["in place"] = Timed(
+        lambda seeds: generator.in_place(
+            category, seeds, [STRENGTH] * len(seeds), normals, masks, depth
+        ),
+        device,
+        [],
+        [],
+        [],
+    )
     seeds = [derive_seed("benchmark", i) for i in range(max(images, 2 * batch))]
     with torch.no_grad():
         for i in range(0, len(seeds) - batch + 1, batch):
@@ -209,7 +227,7 @@ def compare(generator: Generator, name: str, images: int, batch: int, threads: i
                 loop.turn(seeds[i : i + batch], count=i > 0)
     rates = {d: matrix_rate(device, d) for d in (torch.bfloat16, torch.float32)}
     flops = flops_per_image(generator)
-    plain, ours = loops.values()
+    plain, ours, grown = loops.values()  # the last runs fewer steps: below the table
     print(f"{name}, {len(seeds)} images, batch {batch}, {len(generator.scheduler.timesteps)} steps")
     print(
         f"{device}, {threads} threads, torch {torch.__version__}; {flops / 1e12:.4g} TFLOP an image"
@@ -220,7 +238,7 @@ def compare(generator: Generator, name: str, images: int, batch: int, threads: i
     )
     head = ("images/s", "ratio", "by CPU", "TFLOP/s", "of bf16", "of fp32", "GB")
     print(f"{'loop':<22}" + "".join(f"{title:>10}" for title in head))
-    for title, loop in loops.items():
+    for title, loop in list(loops.items())[:2]:
         rate = batch * len(loop.seconds) / sum(loop.seconds)
         done = rate * flops
         shares = [done / r for r in rates.values()]
@@ -232,6 +250,9 @@ def compare(generator: Generator, name: str, images: int, batch: int, threads: i
     if device.type == "cpu":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(f"peak memory of the process, both networks: {peak / 1e9:.2f} GB")
+    share = sum(grown.cpu if device.type == "cpu" else grown.seconds)
+    share /= sum(ours.cpu if device.type == "cpu" else ours.seconds)
+    print(f"a pair in place at depth {depth:g} takes {share:.2f} x the time of a whole image")
     deviation = psnr(np.concatenate(ours.images), np.concatenate(plain.images))
     print(f"PSNR to float32: median {np.median(deviation):.1f} dB, lowest {deviation.min():.1f} dB")
 

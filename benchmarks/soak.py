@@ -17,6 +17,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,11 +51,13 @@ def dataset(root: Path) -> Path:
     return root / "mini"
 
 
-def command(out: object, data: Path, executor: str, delay: float, address: str) -> list[str]:
-    """Returns the command of the run: 60 shards of 8 images."""
+def command(
+    out: object, data: Path, executor: str, delay: float, address: str, shards: int = SHARDS
+) -> list[str]:
+    """Returns the command of the run: so many shards of 8 images."""
     return [
         *[sys.executable, "-m", "sia_gen.cli", "run", "--out", str(out), "--data", str(data)],
-        *["--model", f"testing:noise?delay={delay}", "--per-category", str(SHARDS * 8 // 3)],
+        *["--model", f"testing:noise?delay={delay}", "--per-category", str(shards * 8 // 3)],
         *["--shard-size", "8", "--batch-size", "4"],
         *["--executor", "local" if executor == "local" else "ray"],
         *(["--address", address] if address else []),
@@ -94,32 +97,60 @@ def cluster(executor: str) -> Iterator[str]:
 
 
 @contextmanager
-def bucket(store: str, root: Path) -> Iterator[Location]:
-    """Yields where the disturbed run lies: a folder, or a bucket that loses answers."""
-    if store == "folder":
-        yield root / "killed"
-        return
+def moto_server() -> Iterator[int]:
+    """Yields the port of moto's S3 server, in this process."""
     import moto.server
-    import s3fs
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    proxy = LossyProxy(server.get_host_and_port()[1], rate=0.0)
-    os.environ.update({
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
-    })  # fmt: skip
-    s3fs.S3FileSystem().mkdir("bucket")
-    proxy.rate = 0.2
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+@contextmanager
+def localbucket(root: Path) -> Iterator[int]:
+    """Yields the port of localbucket, an S3 server of its own kind, in a process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    (root / "buckets").mkdir()
+    call = [sys.executable, "-m", "localbucket", str(root / "buckets"), "--port", str(port)]
+    server = subprocess.Popen(call, **QUIET)
+    with socket.socket() as client:
+        while client.connect_ex(("127.0.0.1", port)):
+            time.sleep(0.2)
     try:
-        yield locate("s3://bucket/killed")
-        print(f"requests lost: {proxy.before} before they arrived, {proxy.after} after")
+        yield port
     finally:
+        server.terminate()
+
+
+@contextmanager
+def bucket(store: str, root: Path, rate: float = 0.2) -> Iterator[tuple[Location, dict[str, str]]]:
+    """Yields where the disturbed run lies, and what its drivers' environment has more: the way to
+    a bucket (of moto for `lossy`, else of localbucket) that loses answers at this rate.
+
+    Whoever looks on sees the bucket itself.
+    """
+    if store == "folder":
+        yield root / "killed", {}
+        return
+    import s3fs
+
+    server = moto_server() if store == "lossy" else localbucket(root)
+    with server as port:
+        proxy = LossyProxy(port, rate)
+        os.environ.update({
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        })  # fmt: skip
+        s3fs.S3FileSystem().mkdir("bucket")
+        more = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"} if rate else {}
+        yield locate("s3://bucket/killed"), more
+        print(f"requests lost: {proxy.before} before they arrived, {proxy.after} after")
         proxy.close()
-        server.stop()
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], out: Location) -> str:
@@ -141,7 +172,8 @@ class Count:
     """What happened so far."""
 
     kills: int = 0
-    ended: int = 0
+    ended: int = 0  # drivers that were done before they could be killed
+    failed: int = 0  # drivers that ended with an error
     hung: int = 0
     runs: int = 0  # finished and compared
     lost: int = 0  # shards that a finished run lacked
@@ -150,10 +182,16 @@ class Count:
     strays: int = 0
 
 
-def one_kill(call: list[str], out: Location, moments: random.Random, count: Count) -> None:
-    """Starts a driver and kills it after 1 to 5 more shards and a part of a second."""
+def start(call: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Starts a driver."""
+    return subprocess.Popen(call, env={**os.environ, **more}, **QUIET)
+
+
+def one_kill(
+    process: subprocess.Popen[bytes], out: Location, moments: random.Random, count: Count
+) -> None:
+    """Kills a driver after 1 to 5 more shards and a part of a second."""
     goal = records(out) + moments.randint(1, 5)
-    process = subprocess.Popen(call, **QUIET)
     seen = wait_until(lambda: records(out) >= goal, process, out)
     time.sleep(moments.random())
     if process.poll() is None:
@@ -161,17 +199,19 @@ def one_kill(call: list[str], out: Location, moments: random.Random, count: Coun
         count.kills += 1
     else:
         count.ended += 1
+        count.failed += process.returncode != 0
     count.hung += seen == "hung"
     process.wait()
 
 
-def finish(call: list[str], out: Location, calm: dict[str, str], count: Count) -> None:
+def finish(
+    process: subprocess.Popen[bytes], out: Location, calm: dict[str, str], count: Count
+) -> None:
     """Lets a driver end, and compares what is there with a calm run."""
-    process = subprocess.Popen(call, **QUIET)
     if wait_until(lambda: False, process, out) == "hung":
         process.kill()
         count.hung += 1
-    process.wait()
+    count.failed += process.wait() not in {0, -signal.SIGKILL}
     found = hashes(out)
     count.runs += 1
     count.lost += len(calm.keys() - found.keys())
@@ -199,7 +239,7 @@ def main(kills: int, executor: str, store: str, seconds: float, seed: int) -> No
     with (
         tempfile.TemporaryDirectory(prefix="sia-gen-soak-") as folder,
         cluster(executor) as address,
-        bucket(store, Path(folder)) as place,
+        bucket(store, Path(folder)) as (place, more),
     ):
         root = Path(folder)
         data = dataset(root)
@@ -209,16 +249,17 @@ def main(kills: int, executor: str, store: str, seconds: float, seed: int) -> No
         while count.kills < kills and (not seconds or time.monotonic() - began < seconds):
             call = command(out, data, executor, 0.05, address)
             if records(out) < SHARDS - 5:
-                one_kill(call, out, moments, count)
+                one_kill(start(call, more), out, moments, count)
                 print(f"{count.kills} kills, {records(out)} records", flush=True)
                 continue
-            finish(call, out, calm, count)
+            finish(start(call, more), out, calm, count)
             print(count, flush=True)
             round_ += 1
             out = place.parent / f"{place.name}-{round_}"
-        finish(command(out, data, executor, 0.0, address), out, calm, count)
+        finish(start(command(out, data, executor, 0.0, address), more), out, calm, count)
     print(f"{executor}, {store}: {count} in {time.monotonic() - began:.0f} s")
-    sys.exit(bool(count.hung or count.lost or count.different or count.doubled or count.strays))
+    wrong = count.failed, count.hung, count.lost, count.different, count.doubled, count.strays
+    sys.exit(any(wrong))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,22 @@
 
     python benchmarks/sources.py --data DIR --weights FILE --out runs/sources
         [--textures DIR] [--sdas RUN] [--seeds 0,1,2] [--ablate cutpaste] [--only NAME] [--table]
+    python benchmarks/sources.py --data textures --recipe realnet-demo --out runs/in-place \\
+        --row "blended: --source sdas --shards runs/sia" \\
+        --row "half and half: --source sdas:0.5,sdas-inplace:0.5 --shards runs/both"
 
-Each cell is `detector train`, `detector score` and `harness evaluate` with the recipe `mobile` at
---resolution for --steps steps, the last checkpoint kept. The same command again goes on where it
-was stopped. Sources whose input is absent (DTD's textures, shards of `sia-gen run`) are left out
-and named. The tables give mean and standard deviation over the seeds that are done.
+With --row the table has these rows and no others, each a name and the arguments of `detector train`
+that set it apart; without it, the sources and ablations below. Each cell is `detector train`,
+`detector score` and `harness evaluate` with --recipe (`mobile` at --resolution for --steps steps;
+another one as it stands), the last checkpoint kept. The same command again goes on where it was
+stopped. Sources whose input is absent (DTD's textures, shards of `sia-gen run`) are left out and
+named. The tables give mean and standard deviation over the seeds that are done.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -69,10 +76,22 @@ def cells(
     return found, missing
 
 
-def run(cell: Cell, out: Path, data: Path, common: tuple[str, ...]) -> None:
+def rows_of(given: tuple[str, ...], seeds: list[int]) -> list[Cell]:
+    """Returns the cells of rows written as NAME: ARGUMENTS, seed by seed."""
+    found = []
+    for seed in seeds:
+        for text in given:
+            row, _, arguments = text.partition(": ")
+            name = f"{re.sub('[^a-z0-9]+', '-', row.lower())}-{seed}"
+            own = (*shlex.split(arguments), "--seed", str(seed))
+            found.append(Cell(name=name, row=row, arguments=own))
+    return found
+
+
+def run(cell: Cell, out: Path, data: str, common: tuple[str, ...]) -> None:
     """Trains, scores and measures one cell; what is done already is left alone."""
     folder, python = out / cell.name, [sys.executable, "-m"]
-    shared = ["--data", str(data), "--category", "all", "--device", "cpu"]
+    shared = ["--data", data, "--categories", "all", "--device", "cpu"]
     train = [*python, "detector.cli", "train", *shared, "--out", str(folder)]
     subprocess.run([*train, *common, *cell.arguments], check=True)
     score = [*python, "detector.cli", "score", *shared, "--run", str(folder)]
@@ -112,7 +131,9 @@ def table(out: Path, wanted: list[Cell]) -> str:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Without it nothing is run.")
+@click.option("--data", help="Without it nothing is run.")
+@click.option("--recipe", default="mobile", show_default=True)
+@click.option("--row", "rows", multiple=True, help="NAME: ARGUMENTS of detector train; repeat.")
 @click.option("--weights", default="pretrained", show_default=True, help="Of mobilenetv2_100.")
 @click.option("--out", default="runs/sources", show_default=True, type=click.Path(path_type=Path))
 @click.option("--textures", type=click.Path(path_type=Path), help="DTD's images.")
@@ -125,7 +146,9 @@ def table(out: Path, wanted: list[Cell]) -> str:
 @click.option("--only", help="Run this one cell.")
 @click.option("--table", "table_only", is_flag=True, help="Print the tables of what is done.")
 def main(
-    data: Path | None,
+    data: str | None,
+    recipe: str,
+    rows: tuple[str, ...],
     weights: str,
     out: Path,
     textures: Path | None,
@@ -142,10 +165,16 @@ def main(
     if data is None:
         print("hours of training: give --data (see --help)")
         return
-    wanted, missing = cells([int(s) for s in seeds.split(",")], textures, sdas, ablate)
-    common = ("--recipe", "mobile", "--weights", weights, "--resolution", str(resolution))
-    common += ("--steps", str(steps), "--batch", str(batch), "--set", "schedule=cosine")
-    common += ("--set", "afs_batches=8", "--precision", "fp32")
+    numbers, missing = [int(s) for s in seeds.split(",")], []
+    if rows:
+        wanted = rows_of(rows, numbers)
+    else:
+        wanted, missing = cells(numbers, textures, sdas, ablate)
+    common: tuple[str, ...] = ("--recipe", recipe)
+    if recipe == "mobile":
+        common += ("--weights", weights, "--resolution", str(resolution), "--steps", str(steps))
+        common += ("--batch-size", str(batch), "--set", "schedule=cosine")
+        common += ("--set", "afs_batches=8", "--precision", "fp32")
     for cell in wanted:
         if not table_only and only in {None, cell.name}:
             print(f"== {cell.name}", file=sys.stderr, flush=True)

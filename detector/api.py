@@ -21,6 +21,7 @@ from detector.prediction import Decision, Prediction
 from detector.threshold import decide
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
 
@@ -32,16 +33,17 @@ def _is_batch(given: object) -> bool:
     return isinstance(given, np.ndarray | Tensor) and given.ndim == 4
 
 
-def to_image(given: Picture) -> Array8:
+def to_image(given: Picture, value_range: ValueRange | None = None) -> Array8:
     """Returns one image in any accepted form as uint8 RGB (H, W, 3); UserError for others.
 
     A path, a Pillow image, an array (H, W), (H, W, 1) or (H, W, 3), or a tensor (1 or 3, H, W);
-    arrays and tensors hold uint8, or floats from 0 to 1.
+    arrays and tensors hold uint8, or floats from 0 to 1. Of files and Pillow images of more than 8
+    bits `value_range` becomes 0 to 255.
     """
     if isinstance(given, str | PathLike):
-        return read_image(Path(given))
+        return read_image(Path(given), value_range=value_range)
     if isinstance(given, Image.Image):
-        return of_pillow(given)
+        return of_pillow(given, value_range)
     if isinstance(given, Tensor):
         if given.ndim != 3:
             raise UserError(f"tensor of shape {tuple(given.shape)}: expected (3, H, W)")
@@ -126,14 +128,14 @@ class Detector:
             return self.stream(images)
         return next(self.stream([images]))
 
-    def _image(self, given: Picture) -> Array8:
-        if isinstance(given, str | PathLike):  # with the range of the training's files
-            return self._engine.read(Path(given))
-        return to_image(given)
+    @property
+    def value_range(self) -> ValueRange | None:
+        """What becomes 0 to 255 in images of more than 8 bits: the range of the training's."""
+        return self._engine.value_range
 
     def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         """Yields a Prediction for each image, in their order; a batch is computed at a time."""
-        source = map(self._image, images)
+        source = (to_image(image, self.value_range) for image in images)
         while part := list(itertools.islice(source, 1 if self._engine.frame.tiled else BATCH)):
             prepared = [self._engine.prepare(image) for image in part]
             sizes = [(image.shape[0], image.shape[1]) for image in part]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,12 +195,3 @@ def reopen(folder: Path) -> None:
 def remove_state(folder: Path) -> None:
     """Removes what only an unfinished training needs."""
     shutil.rmtree(folder / runfolder.STATE, ignore_errors=True)
-
-
-def hash_state(model: nn.Module) -> str:
-    """Returns the SHA-256 of a network's tensors, by name: equal networks give equal hashes."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

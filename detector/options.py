@@ -9,9 +9,10 @@ from typing import Any
 
 from detector.mixture import canonical, complete_options, parse
 from detector.words import FITS, IMAGE_SCORES, parse_tiles
+from sia_gen.core import shared_options
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.options import (
-    check,
+    Checked,
     coerced,
     current_names,
     from_values,
@@ -19,7 +20,6 @@ from sia_gen.core.options import (
     plain,
     settings,
 )
-from sia_gen.core.trackers import report_to
 
 __all__ = [
     "HARMLESS",
@@ -36,7 +36,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """One category's training. `steps` 0 means `epochs` times the category's normal images.
 
     What stands on the command line has a flag; the others are set by a recipe or --set.
@@ -123,13 +123,13 @@ class TrainOptions:
     cache_gib: float = option(
         2.0, "GiB of images and targets kept in memory.", low=0, command_line=False
     )
-    report_to: str = report_to()
+    report_to: str = shared_options.report_to()
     methods: dict[str, dict[str, Any]] = option({}, "Options of each method.", command_line=False)
     options: dict[str, Any] = option({}, "Options of the model.", command_line=False)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can have, naming the option."""
-        check(self)
+        super().__post_init__()
         if self.protocol == "held-out" and not self.holdout:
             raise UserError("protocol held-out needs --holdout, e.g. 0.1: the images to choose by")
         if self.stream and (self.protocol == "held-out" or self.budget_minutes):

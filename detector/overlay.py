@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.pixels.images import Array8
+from sia_gen.core.pixels.masks import outlined
 
 # Anchors of the colour map from normal to anomalous: dark blue, blue, green, yellow, red.
 COLOURS = np.array(
@@ -16,6 +17,7 @@ COLOURS = np.array(
 )
 SUFFIX = ".jpg"
 GAP = 4
+WHITE = (255, 255, 255)
 CAPTION = 14  # pixels above a picture
 
 
@@ -48,7 +50,7 @@ def panel(image_HW3: Array8, map_HW: npt.NDArray[np.float32], threshold: float) 
     heat = colourise(scaled)
     weight = np.clip(scaled, 0.15, 0.75)[..., None]
     over = np.rint(image_HW3 * (1 - weight) + heat * weight).astype(np.uint8)
-    over = _outlined(over, map_HW > threshold)
+    over = outlined(over, map_HW > threshold, WHITE)
     gap = np.full((image_HW3.shape[0], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([image_HW3, gap, heat, gap, over], axis=1)
 
@@ -66,15 +68,3 @@ def encoded(picture_HW3: Array8) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture_HW3).save(buffer, "JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
-
-
-def _outlined(image_HW3: Array8, region_HW: Mask) -> Array8:
-    """Returns the image with a white line around a region."""
-    inner = region_HW.copy()
-    inner[1:] &= region_HW[:-1]
-    inner[:-1] &= region_HW[1:]
-    inner[:, 1:] &= region_HW[:, :-1]
-    inner[:, :-1] &= region_HW[:, 1:]
-    result = image_HW3.copy()
-    result[region_HW & ~inner] = 255
-    return result

@@ -186,7 +186,7 @@ def make_app(detector: Detector, limits: Limits, token: str = "") -> FastAPI:
         loop = asyncio.get_running_loop()
         try:
             image = await loop.run_in_executor(
-                readers, of_bytes, content, "the image", limits.most_pixels
+                readers, of_bytes, content, "the image", limits.most_pixels, detector.value_range
             )
         except UserError as error:
             raise HTTPException(400, shown(str(error))) from error

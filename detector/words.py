@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sia_gen.core.errors import UserError
 
 # An image's score: its map's maximum, that of its 16 x 16 window means, the mean of its highest
 # hundredth.
 IMAGE_SCORES = ("max", "avgpool16_max", "top1_mean")
 FITS = ("stretch", "pad")
+RUN = Path("runs/detector")  # where `train` writes and `score` reads, unless told otherwise
 
 
 def parse_tiles(text: str) -> tuple[int, int]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.errors import LockedError, UserError
 from sia_gen.core.store.documents import parse_json, read_limited
 
 MODULES = {"sia-gen": "sia_gen.cli", "detector": "detector.cli", "harness": "harness.cli"}
@@ -90,27 +87,3 @@ def state_of(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def hold(out: Path) -> Iterator[None]:
-    """Holds a folder for one run; LockedError where another one has it."""
-    import filelock
-
-    lock, holder = filelock.FileLock(out / "lock", blocking=False), out / "lock.holder"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        by = holder.read_text(encoding="utf-8") if holder.is_file() else "unknown"
-        raise LockedError(
-            f"{out} is in use by another run ({by}): wait for it, or stop it"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-    try:
-        holder.write_text(f"pid {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

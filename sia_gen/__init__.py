@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sia_gen.core.lazy import attach
+from sia_gen.core.version import __version__
 
 if TYPE_CHECKING:
     from sia_gen.api import Sample, load_model, make_pairs, read_shards
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
     from sia_gen.core.errors import UserError
     from sia_gen.core.pixels.pairs import Pair
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Category",
     "Dataset",
     "Pair",
     "Sample",
     "UserError",
+    "__version__",
     "load_model",
     "make_pairs",
     "open_dataset",

@@ -1,13 +1,35 @@
-"""`detector explain`: options from the command line, and nothing else."""
+"""`detector explain`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from detector.cli.options import categories_option, checkpoint_argument, data_option, device_option
-from sia_gen.core.commands import json_option, print_json, tell
+from detector.cli.options import checkpoint_argument
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options, json_option, print_json, tell
+from sia_gen.core.options import Checked, option, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions(Checked):
+    """Of what the pictures are, and where they go."""
+
+    data: str | None = shared_options.data(None, "the training's")
+    categories: str | None = option(
+        None,
+        "The one to show, where the checkpoint is of several.",
+        metavar="NAMES",
+        shown="the checkpoint's",
+        former=("category",),
+    )
+    out: Path = option(help="Output folder.")
+    source: str = option("cutpaste", "What makes the pair.")
+    columns: int = option(5, "Best and worst channels of each layer.", low=1, high=32)
+    device: str = shared_options.device()
 
 
 @click.command(
@@ -17,36 +39,18 @@ Example:
 """,
 )
 @checkpoint_argument
-@data_option("the training's")
-@categories_option("the checkpoint's", "The one to show, where the checkpoint is of several.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-@click.option("--source", default="cutpaste", show_default=True, help="What makes the pair.")
-@click.option(
-    "--columns",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1, 32),
-    help="Best and worst channels of each layer.",
-)
-@device_option
+@click_options(ExplainOptions)
 @json_option
-def explain(
-    checkpoint: Path,
-    data: str | None,
-    categories: str | None,
-    out: Path,
-    source: str,
-    columns: int,
-    device: str,
-    as_json: bool,
-) -> None:
+def explain(checkpoint: Path, as_json: bool, **values: Any) -> None:
     """Draw which channels feature selection kept, and how well they show an anomaly."""
     from detector.checkpoint import read_facts
     from detector.inference.explain import explain as run_explanation
     from detector.run_folder import recorded_data
     from sia_gen.core.data.dataset import open_dataset
 
-    name = categories or str(read_facts(checkpoint)["category"]).partition("/")[2]
+    options: ExplainOptions = taken(ExplainOptions, values)
+    data = options.data
+    name = options.categories or str(read_facts(checkpoint)["category"]).partition("/")[2]
     if data is None:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         data = recorded_data(folder)
@@ -54,10 +58,10 @@ def explain(
     facts = run_explanation(
         checkpoint,
         open_dataset(data).one(name),
-        out,
-        source=source,
-        columns=columns,
-        device_name=device,
+        options.out,
+        source=options.source,
+        columns=options.columns,
+        device_name=options.device,
     )
     if as_json:
         print_json(facts)

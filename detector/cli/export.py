@@ -1,4 +1,4 @@
-"""`detector export`: options from the command line, and nothing else."""
+"""`detector export`."""
 
 from __future__ import annotations
 

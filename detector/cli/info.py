@@ -1,4 +1,4 @@
-"""`detector info`: options from the command line, and nothing else."""
+"""`detector info`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`detector predict`: options from the command line, and nothing else."""
+"""`detector predict`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from detector.cli.options import Checkpoint, device_option
+from detector.cli.options import Checkpoint
 from detector.inference.options import PredictOptions
 from sia_gen.core.commands import click_options, json_option, print_json, tell
 
@@ -33,15 +33,14 @@ The same command again does what is missing. docs/predict.md describes the files
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click_options(PredictOptions)
-@device_option
 @json_option
-def predict(images: Path, model: Path, out: Path, device: str, as_json: bool, **given: Any) -> None:
+def predict(images: Path, model: Path, out: Path, as_json: bool, **values: Any) -> None:
     """Write a table, heat maps, masks and boxes for images without labels."""
     from detector.inference.predict import TABLE, watch
     from detector.inference.predict import predict as run_prediction
     from sia_gen.core.signals import StopFlag
 
-    options = PredictOptions(device=device, **given)
+    options = PredictOptions(**values)
     if options.watch:
         stop = StopFlag()
         stop.install()

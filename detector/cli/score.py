@@ -1,13 +1,35 @@
-"""`detector score`: options from the command line, and nothing else."""
+"""`detector score`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from detector.cli.options import RUN, categories_option, data_option, device_option
-from sia_gen.core.commands import json_option, print_json, tell
+from detector.words import RUN
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options, json_option, print_json, tell
+from sia_gen.core.options import Checked, option, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Checked):
+    """Which test images are scored, and how."""
+
+    data: str | None = shared_options.data(None, "the training's")
+    categories: str | None = shared_options.categories(None, "the run's; all where --data is given")
+    device: str = shared_options.device()
+    precision: str = option(
+        "fp32",
+        "Of the networks; a faster one is named in the protocol.",
+        choices=("fp32", "bf16", "fp16"),
+    )
+    step: int | None = option(None, "A step that training kept (`train --keep-every`).")
+    full_size: bool = option(False, "Maps at each image's own size, for any detector.")
+    force: bool = option(False, "Score again what is scored already.")
+    dry_run: bool = option(False, "Say which categories would be scored, and stop.")
 
 
 @click.command(
@@ -19,34 +41,9 @@ Examples:
 )
 @click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
 @click.option("--run", "former", hidden=True, type=click.Path(path_type=Path))
-@data_option("the training's")
-@categories_option("the run's; all where --data is given")
-@device_option
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the networks; a faster one is named in the protocol.",
-)
-@click.option("--step", type=int, help="A step that training kept (`train --keep-every`).")
-@click.option("--full-size", is_flag=True, help="Maps at each image's own size, for any detector.")
-@click.option("--force", is_flag=True, help="Score again what is scored already.")
-@click.option("--dry-run", is_flag=True, help="Say which categories would be scored, and stop.")
+@click_options(ScoreOptions)
 @json_option
-def score(
-    folder: Path | None,
-    former: Path | None,
-    data: str | None,
-    categories: str | None,
-    device: str,
-    precision: str,
-    step: int | None,
-    full_size: bool,
-    force: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def score(folder: Path | None, former: Path | None, as_json: bool, **values: Any) -> None:
     """Write the score maps of test images, for `harness evaluate`.
 
     RUN is a run of `detector train`; default runs/detector.
@@ -57,6 +54,8 @@ def score(
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.errors import UserError
 
+    options: ScoreOptions = taken(ScoreOptions, values)
+    data, categories, step = options.data, options.categories, options.step
     run = folder or former or RUN
     if run == RUN:
         tell(f"defaults: RUN {run}")
@@ -67,7 +66,7 @@ def score(
         categories = categories or ",".join(keys)
         tell(f"defaults: --data {data} (as {run} says), --categories {categories}")
     chosen = open_dataset(data).select(categories or "all")
-    if dry_run:
+    if options.dry_run:
         for one in chosen:
             print(f"{one.key}: {len(one.test)} test images")
         return
@@ -79,7 +78,13 @@ def score(
     summary = []
     for one, of_step in zip(chosen, kept, strict=True):
         fresh = run_scoring(
-            run, one, device, force=force, precision=precision, step=step, full_size=full_size
+            run,
+            one,
+            options.device,
+            force=options.force,
+            precision=options.precision,
+            step=step,
+            full_size=options.full_size,
         )
         folder = (of_step or folder_of(run, one)) / FOLDER
         state = f"{len(one.test)} test images scored" if fresh else "scored before, nothing to do"

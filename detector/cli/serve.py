@@ -1,18 +1,37 @@
-"""`detector serve`: options from the command line, and nothing else."""
+"""`detector serve`."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from detector.cli.options import checkpoint_argument, device_option
+from detector.cli.options import checkpoint_argument
 from detector.inference.options import PredictOptions
+from sia_gen.core import shared_options
 from sia_gen.core.commands import click_options, tell
+from sia_gen.core.options import Checked, like, option, taken
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN = "DETECTOR_TOKEN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(Checked):
+    """Where the service listens, what it takes, and how it decides."""
+
+    host: str = option("127.0.0.1", "Address to listen on.")
+    port: int = option(8000, "0: any.", low=0, high=65535)
+    most_mib: int = option(32, "MiB of the largest body.", low=1, high=1024)
+    most_megapixels: int = option(32, "Of the largest image.", low=1, high=64)
+    image_score: str | None = like(PredictOptions, "image_score")
+    false_alarms: float = like(PredictOptions, "false_alarms")
+    precision: str = like(PredictOptions, "precision")
+    least_area: int = like(PredictOptions, "least_area")
+    device: str = shared_options.device()
 
 
 @click.command(
@@ -27,38 +46,8 @@ GET /health tells what is served, GET /metrics counts and times for Prometheus (
 """,
 )
 @checkpoint_argument
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any."
-)
-@click.option(
-    "--most-mib",
-    default=32,
-    show_default=True,
-    type=click.IntRange(1, 1024),
-    help="MiB of the largest body.",
-)
-@click.option(
-    "--most-megapixels",
-    default=32,
-    show_default=True,
-    type=click.IntRange(1, 64),
-    help="Of the largest image.",
-)
-@click_options(PredictOptions, only=("image_score", "false_alarms", "precision", "least_area"))
-@device_option
-def serve(
-    checkpoint: Path,
-    host: str,
-    port: int,
-    most_mib: int,
-    most_megapixels: int,
-    image_score: str | None,
-    false_alarms: float,
-    precision: str,
-    least_area: int,
-    device: str,
-) -> None:
+@click_options(ServeOptions)
+def serve(checkpoint: Path, **values: Any) -> None:
     """Answer over HTTP: POST an image, get score, decision and boxes as JSON.
 
     Other addresses than this machine's own need a token in $DETECTOR_TOKEN, which every request
@@ -66,11 +55,12 @@ def serve(
     """
     from sia_gen.core.errors import UserError
 
+    options: ServeOptions = taken(ServeOptions, values)
     token = os.environ.get(TOKEN, "")
-    if host not in LOOPBACK and len(token) < 16:
+    if options.host not in LOOPBACK and len(token) < 16:
         raise UserError(
-            f"--host {host} can be reached from elsewhere: set {TOKEN} to a secret of at least 16"
-            " characters, e.g. `openssl rand -hex 16`"
+            f"--host {options.host} can be reached from elsewhere: set {TOKEN} to a secret of at"
+            " least 16 characters, e.g. `openssl rand -hex 16`"
         )
     try:
         import uvicorn
@@ -85,12 +75,15 @@ def serve(
 
     detector = Detector.load(
         checkpoint,
-        device=device,
-        precision=precision,
-        image_score=image_score,
-        false_alarms=false_alarms,
-        least_area=least_area,
+        device=options.device,
+        precision=options.precision,
+        image_score=options.image_score,
+        false_alarms=options.false_alarms,
+        least_area=options.least_area,
     )
-    limits = Limits(most_bytes=most_mib << 20, most_pixels=most_megapixels * 1_000_000)
+    limits = Limits(
+        most_bytes=options.most_mib << 20, most_pixels=options.most_megapixels * 1_000_000
+    )
     tell(f"{detector.category}: threshold {detector.threshold:.4g} from {detector.decision.origin}")
-    uvicorn.run(make_app(detector, limits, token), host=host, port=port, log_level="warning")
+    app = make_app(detector, limits, token)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")

@@ -1,4 +1,4 @@
-"""`detector train`: options from the command line, and nothing else."""
+"""`detector train`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from detector.cli.options import RUN, categories_option, data_option, device_option
 from detector.options import TrainOptions
+from detector.training.asked import Asked
+from detector.words import RUN
+from sia_gen.core import options as opts
 from sia_gen.core.commands import click_options, json_option, print_json, tell
 
 if TYPE_CHECKING:
-    from detector.training.tasks import Asked, Plan
+    from detector.training.tasks import Plan
 
 EPILOG = """\b
 Examples:
@@ -33,33 +35,13 @@ Run the same command again to go on with a training that was stopped; a finished
 
 
 @click.command(epilog=EPILOG)
-@data_option("what the shards were made from, else textures")
-@categories_option("those of the shards' run, else all")
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [default: measured]",
-)
-@click.option("--shards", help="Run of `sia-gen run`: a folder, or an address (copied first).")
-@click.option(
-    "--out",
-    default=RUN,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Run folder.",
-)
-@click.option("--recipe", help="A recipe's name or file.  [default: realnet-demo]")
+@click_options(Asked)
 @click.option("--textures", help="Folder of textures for source dtd.")
 @click.option("--backbone", help="A timm model's name.")
 @click.option("--weights", help="A file, pip, pretrained[:TAG] (a download), random or none.")
 @click.option("--layers", help="Feature layers by timm's index, e.g. 1,2,3.")
 @click.option("--channels", help="Kept channels of each layer, e.g. 24,32,64.")
 @click_options(TrainOptions, layered=True)
-@device_option
-@click.option("--multi-class", is_flag=True, help="One model for all categories together.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any recipe option.")
 @click.option(
     "--dry-run",
@@ -71,41 +53,27 @@ Run the same command again to go on with a training that was stopped; a finished
 )
 @json_option
 def train(
-    data: str | None,
-    categories: str | None,
-    value_range: tuple[float, float] | None,
-    shards: str | None,
-    out: Path,
-    recipe: str | None,
     textures: str | None,
-    device: str,
-    multi_class: bool,
     settings: tuple[str, ...],
     dry_run: bool,
     warm_up: bool,
     as_json: bool,
-    **given: Any,
+    **values: Any,
 ) -> None:
     """Train one detector for each category that is named, or one for all with --multi-class."""
-    from detector.training.tasks import Asked, plan
-    from sia_gen.core.options import parse_settings
+    from detector.training.tasks import plan
 
     if warm_up and not dry_run:
         raise click.UsageError("--warm-up needs --dry-run: it measures and trains nothing")
-    options = {name: value for name, value in given.items() if value not in (None, False)}
+    given = {
+        name: value
+        for name, value in values.items()
+        if name not in opts.settings(Asked) and value not in (None, False)
+    }
     if textures is not None:
-        options["dtd.textures"] = textures
-    asked = Asked(
-        data=data,
-        categories=categories,
-        value_range=value_range,
-        shards=shards,
-        out=out,
-        recipe=recipe,
-        device=device,
-        multi_class=multi_class,
-        given=options | parse_settings(settings),
-    )
+        given["dtd.textures"] = textures
+    asked = opts.taken(Asked, values, given=given | opts.parse_settings(settings))
+    out = asked.out
     if dry_run:
         _dry_run(asked, measure=warm_up)
         return

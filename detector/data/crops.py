@@ -6,17 +6,23 @@ image like any other: it has an index, is seen once an epoch, and its features m
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.Image import Resampling
 
 from detector.data.normals import MEMORY, NormalImages, Parts, Read
+from detector.frame import Frame
 from detector.tiles import cut
 from sia_gen.core.context import ImagePool
 from sia_gen.core.pixels import foreground
 from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size, resize_image
 from sia_gen.core.seeds import generator
+
+if TYPE_CHECKING:
+    from detector.options import TrainOptions
 
 OFTEN = 2  # crops hold so many times an image's pixels together
 MOST = 8192  # crops of all images together, but at least one of each
@@ -108,3 +114,11 @@ class NormalCrops(NormalImages):
     def stack(self, indices: npt.NDArray[np.intp]) -> Array8:
         """Returns several crops, uint8 (B, S, S, 3)."""
         return np.stack([self.image(int(i)) for i in indices])
+
+
+def normal_images(parts: Parts, options: TrainOptions, read: Read = read_image) -> NormalImages:
+    """Returns what a training sees of its normal images: whole ones, or crops for tiles."""
+    frame = Frame.of(options)
+    if not frame.tiled:
+        return NormalImages(parts, frame.resolution, frame.fit, read)
+    return NormalCrops(parts, frame.resolution, options.seed, read)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,6 @@ from sia_gen.core.context import ImagePool
 from sia_gen.core.pixels import foreground
 from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size
 from sia_gen.core.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from detector.options import TrainOptions
 
 Parts = Sequence[tuple[tuple[Path, ...], str]]
 Read = Callable[[Path, int | None], Array8]
@@ -80,16 +76,6 @@ class NormalImages:
     def stack(self, indices: npt.NDArray[np.intp]) -> Array8:
         """Returns several images, uint8 (B, R, R, 3)."""
         return np.stack([self.image(int(i)) for i in indices])
-
-
-def normal_images(parts: Parts, options: TrainOptions, read: Read = read_image) -> NormalImages:
-    """Returns what a training sees of its normal images: whole ones, or crops for tiles."""
-    frame = Frame.of(options)
-    if not frame.tiled:
-        return NormalImages(parts, frame.resolution, frame.fit, read)
-    from detector.data.crops import NormalCrops
-
-    return NormalCrops(parts, frame.resolution, options.seed, read)
 
 
 def is_held_out(path: Path, category: str, share: float) -> bool:

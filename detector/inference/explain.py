@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from PIL import Image, ImageDraw
 
 from detector import checkpoint, overlay
-from detector.data.normals import normal_images
+from detector.data.crops import normal_images
 from detector.models.realnet import RealNet
 from detector.options import TrainOptions, model_options
 from sia_gen import methods

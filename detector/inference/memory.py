@@ -14,9 +14,12 @@ from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import ValueRange
 
 
-def _through_file(write: Callable[[Path], object], name: str) -> Array8:
+def _through_file(
+    write: Callable[[Path], object], name: str, value_range: ValueRange | None
+) -> Array8:
     """Returns what the one reader of files makes of a file that `write` leaves.
 
     UserErrors name the image as `name`, for nobody knows the file.
@@ -25,15 +28,18 @@ def _through_file(write: Callable[[Path], object], name: str) -> Array8:
         path = Path(folder) / "image"
         write(path)
         try:
-            return read_image(path)
+            return read_image(path, value_range=value_range)
         except UserError as error:
             raise UserError(str(error).replace(str(path), name)) from error
 
 
-def of_bytes(content: bytes, name: str, most_pixels: int) -> Array8:
+def of_bytes(
+    content: bytes, name: str, most_pixels: int, value_range: ValueRange | None = None
+) -> Array8:
     """Returns an image file's content as uint8 RGB (H, W, 3); UserError for what is none.
 
-    What its header declares is looked at before anything is decoded.
+    What its header declares is looked at before anything is decoded. Of more than 8 bits
+    `value_range` becomes 0 to 255.
     """
     if not content:
         raise UserError(f"{name} is empty: send an image file")
@@ -48,15 +54,15 @@ def of_bytes(content: bytes, name: str, most_pixels: int) -> Array8:
         raise UserError(
             f"{name} declares {width} x {height} pixels, more than the limit of {most_pixels}"
         )
-    return _through_file(lambda path: path.write_bytes(content), name)
+    return _through_file(lambda path: path.write_bytes(content), name, value_range)
 
 
-def of_pillow(image: Image.Image) -> Array8:
+def of_pillow(image: Image.Image, value_range: ValueRange | None = None) -> Array8:
     """Returns a Pillow image as uint8 RGB (H, W, 3), converted as its file would be."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return np.array(image, dtype=np.uint8)
-    return _through_file(lambda path: image.save(path, "TIFF"), "the given image")
+    return _through_file(lambda path: image.save(path, "TIFF"), "the given image", value_range)
 
 
 def of_array(given: npt.NDArray[Any], what: str) -> Array8:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.words import IMAGE_SCORES
-from sia_gen.core.options import check, option
+from sia_gen.core import shared_options
+from sia_gen.core.options import Checked, option
 
 MAPS = ("none", "png16", "npy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class PredictOptions(Checked):
     """How to decide and what to write."""
 
     image_score: str | None = option(
@@ -47,11 +48,7 @@ class PredictOptions:
         metavar="SECONDS",
         shown="one look",
     )
-    device: str = option("auto", "Where the network runs.", command_line=False)
-
-    def __post_init__(self) -> None:
-        """Refuses values that no prediction can have, naming the option."""
-        check(self)
+    device: str = shared_options.device()
 
     def identity(self) -> dict[str, Any]:
         """Returns the options that decide what the files hold."""

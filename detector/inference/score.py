@@ -218,6 +218,7 @@ def score(
             **{k: facts[k] for k in ("peak_memory_mib",) if k in facts},
             "images_per_second": round(len(category.test) / max(seconds, 1e-9), 2),
             "scoring_device": engine.device.type,
+            **({"value_range": list(engine.value_range)} if engine.value_range else {}),
             "threads": torch.get_num_threads(),
         }
     return True

@@ -10,6 +10,7 @@ from detector.nets.backbone import BackboneOptions
 from detector.nets.discriminator import KINDS as DISCRIMINATORS
 from detector.nets.reconstruction import KINDS
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option
 
 BANK = "bank"
 
@@ -18,7 +19,7 @@ ARCHITECTURES = ("A", "B", "C")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """The parts of a RealNet; the defaults are the paper's.
 
     `channels` are the kept dimensions m_k of each layer, or shares of the layer's own below 1 (one
@@ -40,33 +41,25 @@ class Options:
     channels: tuple[float, ...] = (256, 512, 512, 256)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    reduction: str = "afs"
-    afs_batches: int = 64
+    reduction: str = option("afs", choices=afs.MODES)
+    afs_batches: int = option(64, low=1)
     standardise: bool = False
-    architecture: str = "A"
-    reconstruction: str = "unet"
-    unet_blocks: int = 2
+    architecture: str = option("A", choices=ARCHITECTURES)
+    reconstruction: str = option("unet", choices=(*KINDS, BANK))
+    unet_blocks: int = option(2, low=1)
     unet_attention: bool = True
-    rrs: str = "max&avg"
-    rrs_ratio: float = 1 / 3
-    discriminator: str = "paper"
-    bank: int = 0
+    rrs: str = option("max&avg", choices=rrs.MODES)
+    rrs_ratio: float = option(1 / 3, above=0, high=1)
+    discriminator: str = option("paper", choices=tuple(DISCRIMINATORS))
+    bank: int = option(0, low=0)
     sees_bank: bool = False
-    bank_weight: float = 0.0
-    whole: int = 0
-    whole_weight: float = 0.0
+    bank_weight: float = option(0.0, low=0)
+    whole: int = option(0, low=0)
+    whole_weight: float = option(0.0, low=0)
 
     def __post_init__(self) -> None:
         """Refuses values that no RealNet has, naming the option."""
-        for option, value, known in (
-            ("reduction", self.reduction, afs.MODES),
-            ("rrs", self.rrs, rrs.MODES),
-            ("architecture", self.architecture, ARCHITECTURES),
-            ("reconstruction", self.reconstruction, (*KINDS, BANK)),
-            ("discriminator", self.discriminator, tuple(DISCRIMINATORS)),
-        ):
-            if value not in known:
-                raise UserError(f"{option} {value!r} is not one of {', '.join(known)}")
+        super().__post_init__()
         channels = self.channels
         if len(channels) == 1 and 0 < channels[0] < 1:
             channels = channels * len(self.layers)
@@ -82,23 +75,19 @@ class Options:
             )
         whole = tuple(int(c) if c >= 1 else c for c in channels)
         object.__setattr__(self, "channels", whole)
-        if not 0 < self.rrs_ratio <= 1:
-            raise UserError(f"rrs_ratio {self.rrs_ratio} is not in (0, 1]")
         uses_bank = self.reconstruction == BANK or self.sees_bank or self.bank_weight
-        if self.bank < 0 or self.bank_weight < 0 or bool(uses_bank) != bool(self.bank):
+        if bool(uses_bank) != bool(self.bank):
             raise UserError(
                 f"bank {self.bank}: give its number of members, and what it is for: reconstruction"
                 " bank, sees_bank or bank_weight above 0"
             )
-        if self.whole < 0 or self.whole_weight < 0 or bool(self.whole) != bool(self.whole_weight):
+        if bool(self.whole) != bool(self.whole_weight):
             raise UserError(
                 f"whole {self.whole} and whole_weight {self.whole_weight}: give both above 0, or"
                 " none"
             )
         if self.whole and not self.bank_weight:
             raise UserError("whole adds to a sum of witnesses: give bank and bank_weight too")
-        if self.afs_batches < 1 or self.unet_blocks < 1:
-            raise UserError("afs_batches and unet_blocks must be at least 1")
 
     def backbone_options(self, seed: int) -> BackboneOptions:
         """Returns the part of the options that the backbone needs."""

@@ -9,7 +9,7 @@ import torch
 
 from detector import overlay
 from detector.data.batches import Batches
-from detector.data.normals import normal_images
+from detector.data.crops import normal_images
 from detector.data.task import Task
 from detector.maps import anomaly_maps
 from detector.model import Detector

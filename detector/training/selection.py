@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detector.data.normals import normal_images
+from detector.data.crops import normal_images
 from detector.data.source import NONE, sources
 from detector.data.task import Task
 from detector.frame import Frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from detector import run_folder as runfolder
 from detector.data.source import check_category, needs_shards
 from detector.data.task import Task, single, together
 from detector.options import TrainOptions, resolve
+from detector.training.asked import Asked
 from detector.training.needs import missing
-from sia_gen.core.data.dataset import Category, open_dataset
+from sia_gen.core.data.category import Category, as_recorded
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.store.made_from import made_from
+from sia_gen.core.store.made_from import MadeFrom, made_from
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
 from sia_gen.core.store.shards import find_shards
@@ -23,21 +25,6 @@ from sia_gen.streams.addresses import Tars, as_place, open_tars
 RECIPE = "realnet-demo"  # needs no download
 WHY_RECIPE = "needs no download; the paper's detector is realnet"
 DATA = "textures"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What `detector train` was asked for. None means: as the recipe, or the shards' run, says."""
-
-    out: Path
-    data: str | None = None
-    categories: str | None = None
-    value_range: tuple[float, float] | None = None  # of files of more than 8 bits
-    shards: str | None = None
-    recipe: str | None = None
-    device: str = "auto"
-    multi_class: bool = False
-    given: dict[str, Any] = field(default_factory=dict)  # options over the recipe's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +56,18 @@ class Chosen:
     defaults: dict[str, str]
 
 
+def _made_from(asked: Asked) -> MadeFrom | None:
+    """Returns what the record of the shards' run says, where there is one."""
+    place = None if asked.shards is None else as_place(asked.shards)
+    return None if place is None else made_from(place)
+
+
 def choose(asked: Asked) -> Chosen:
     """Returns data, categories and recipe: those that were given, else the defaults."""
     told: dict[str, str] = {}
     data, categories = asked.data, asked.categories
     if data is None:
-        place = None if asked.shards is None else as_place(asked.shards)
-        made = None if place is None else made_from(place)
+        made = _made_from(asked)
         if made is not None:
             data = made.data
             told["--data"] = f"{data} (as {made.record} says)"
@@ -95,13 +87,15 @@ def find_tasks(asked: Asked, chosen: Chosen, options: TrainOptions) -> list[Task
     """Returns the tasks: all categories are checked before the first is trained."""
     dataset = open_dataset(chosen.data, asked.value_range)
     categories = dataset.select(chosen.categories)
+    if made := _made_from(asked):
+        categories = as_recorded(categories, made.value_ranges)
     data = dataset.origin or chosen.data
     if options.stream:
         streams = _streams(asked, categories, options)
         tasks = [single(c, [], data, s) for c, s in zip(categories, streams, strict=True)]
     else:
-        made = None if asked.shards is None else local_folder(locate(asked.shards))
-        tasks = [single(one, _tars(one, made, options), data) for one in categories]
+        run = None if asked.shards is None else local_folder(locate(asked.shards))
+        tasks = [single(one, _tars(one, run, options), data) for one in categories]
     return [together(tasks)] if asked.multi_class else tasks
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from detector import checkpoint, models
 from detector import run_folder as runfolder
 from detector.data.batches import Batches
-from detector.data.normals import NormalImages, normal_images
+from detector.data.crops import normal_images
+from detector.data.normals import NormalImages
 from detector.data.source import training_sources
 from detector.data.task import Task
 from detector.engine import score_files

@@ -32,7 +32,11 @@ def _column_order(column: Column) -> tuple[bool, tuple[int, int, int], str, str,
     return column.about is None, place, column.network, column.name, column.version
 
 
-FILTERS = ("kind", "dataset", "category", "method", "source")
+# What a record is chosen by, and the option that says it.
+FILTERS = {
+    "kind": "kind", "dataset": "dataset", "category": "categories", "method": "method",
+    "source": "source",
+}  # fmt: skip
 
 
 def filtered(
@@ -50,7 +54,9 @@ def filtered(
         known = sorted({str(record[field]) for _, record in kept})
         kept = [(f, r) for f, r in kept if any(fnmatchcase(str(r[field]), g) for g in globs)]
         if not kept:
-            raise UserError(f"--{field} {pattern!r} matches no record.{near_names(pattern, known)}")
+            raise UserError(
+                f"--{FILTERS[field]} {pattern!r} matches no record.{near_names(pattern, known)}"
+            )
     return kept
 
 

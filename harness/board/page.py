@@ -17,10 +17,10 @@ from PIL import Image
 from harness.board import costs, plots, tables
 from harness.board.words import Cell, Column, Row, Section, best
 from harness.metrics import SHARE
-from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.version import __version__
 
 TEMPLATE = "leaderboard.html"
 LARGE = 1_200_000  # bytes: larger contact sheets are shown as JPEG

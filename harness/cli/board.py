@@ -1,14 +1,70 @@
-"""`harness leaderboard`: options from the command line, and nothing else."""
+"""`harness leaderboard`."""
 
 from __future__ import annotations
 
+import gc
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from harness.cli.options import RESULTS, tell
-from sia_gen.core.commands import Option
+from sia_gen.core.commands import click_options
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardOptions(Checked):
+    """Which rows and columns are shown, and in what form."""
+
+    form: str = option(
+        "table",
+        "What to print.",
+        flag="--format",
+        choices=("table", "csv", "json", "md", "latex"),
+    )
+    as_json: bool = option(False, "The same as --format json.", flag="--json")
+    wide: bool = option(False, "All columns, beyond a terminal's 120 characters.")
+    html: Path | None = option(
+        None, "Also write one self-contained page with example images.", metavar="FILE"
+    )
+    contact_sheet: tuple[Path, ...] = option(
+        (), "Picture to show on the page; repeat for several.", metavar="PNG", repeat=True
+    )
+    title: str = option("Leaderboard", "The page's title.")
+    rank_by: str = option(
+        "image_auroc_max", "Detection metric that ranks the rows.", metavar="METRIC"
+    )
+    columns: str | None = option(
+        None, "Print only these metrics, e.g. 'image_*,pro_*'.", metavar="GLOBS"
+    )
+    bold_best: bool = option(False, "LaTeX: the best of each column in bold.")
+    label: str = option("", "LaTeX: the first table's label.", metavar="NAME")
+    published: bool = option(
+        False, "Also show systems that papers give numbers for and that were not run here."
+    )
+    kind: str | None = option(None, "Only this kind.", choices=("detection", "quality"))
+    dataset: str | None = option(None, "Only these datasets.", metavar="GLOBS")
+    categories: str | None = option(
+        None, "Only these categories.", metavar="GLOBS", former=("category",)
+    )
+    method: str | None = option(None, "Only these methods.", metavar="GLOBS")
+    source: str | None = option(None, "Only these sources of synthetic anomalies.", metavar="GLOBS")
+
+    def __post_init__(self) -> None:
+        """Refuses what only the page, or LaTeX, could show where it is not asked for."""
+        super().__post_init__()
+        if self.contact_sheet and self.html is None:
+            raise UserError("--contact-sheet is shown on the page: give --html FILE too")
+        if (self.bold_best or self.label) and self.printed != "latex":
+            raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
+
+    @property
+    def printed(self) -> str:
+        """The form that is printed."""
+        return "json" if self.as_json else self.form
 
 
 @click.command(
@@ -22,102 +78,39 @@ Example:
 """,
 )
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(("table", "csv", "json", "md", "latex")),
-    default="table",
-    show_default=True,
-    help="What to print.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--wide", is_flag=True, help="All columns, beyond a terminal's 120 characters.")
-@click.option(
-    "--html",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write one self-contained page with example images.",
-)
-@click.option(
-    "--contact-sheet",
-    "sheets",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PNG",
-    help="Picture to show on the page; repeat for several.",
-)
-@click.option("--title", default="Leaderboard", show_default=True, help="The page's title.")
-@click.option(
-    "--rank-by",
-    default="image_auroc_max",
-    show_default=True,
-    metavar="METRIC",
-    help="Detection metric that ranks the rows.",
-)
-@click.option("--columns", metavar="GLOBS", help="Print only these metrics, e.g. 'image_*,pro_*'.")
-@click.option("--bold-best", is_flag=True, help="LaTeX: the best of each column in bold.")
-@click.option("--label", default="", metavar="NAME", help="LaTeX: the first table's label.")
-@click.option(
-    "--published",
-    is_flag=True,
-    help="Also show systems that papers give numbers for and that were not run here.",
-)
-@click.option("--kind", type=click.Choice(("detection", "quality")), help="Only this kind.")
-@click.option("--dataset", metavar="GLOBS", help="Only these datasets.")
-@click.option(
-    "--categories",
-    "category",
-    cls=Option,
-    former=("--category",),
-    metavar="GLOBS",
-    help="Only these categories.",
-)
-@click.option("--method", metavar="GLOBS", help="Only these methods.")
-@click.option("--source", metavar="GLOBS", help="Only these sources of synthetic anomalies.")
-def leaderboard(
-    results: tuple[Path, ...],
-    form: str,
-    as_json: bool,
-    wide: bool,
-    html: Path | None,
-    sheets: tuple[Path, ...],
-    title: str,
-    rank_by: str,
-    columns: str | None,
-    bold_best: bool,
-    label: str,
-    published: bool,
-    **only: str | None,
-) -> None:
+@click_options(BoardOptions)
+def leaderboard(results: tuple[Path, ...], **values: Any) -> None:
     """Rank results: a table, CSV, JSON, Markdown or LaTeX, and an HTML page.
 
     RESULTS are results folders; default runs/results. Rows of another protocol are never averaged;
     published numbers stand in columns of their own.
     """
+    options: BoardOptions = taken(BoardOptions, values)
     if not results:
         results = (RESULTS,)
         tell(f"defaults: RESULTS {RESULTS}")
     from harness import records
-    from harness.board import exports
-    from harness.board.build import build, filtered
+    from harness.board import exports, page
+    from harness.board.build import FILTERS, build, filtered
 
-    if sheets and html is None:
-        raise UserError("--contact-sheet is shown on the page: give --html FILE too")
-    sections = build(filtered(records.find(results), only), rank_by=rank_by)
-    if published:
+    found = records.find(results)
+    gc.freeze()  # the collector would walk all records again and again, and none is garbage
+    only = {field: values[name] for field, name in FILTERS.items()}
+    sections = build(filtered(found, only), rank_by=options.rank_by)
+    if options.published:
         from harness.board.published import PublishedNumbers
         from harness.board.published_rows import add
 
-        sections = add(sections, PublishedNumbers(), only["dataset"])
-    if html is not None:
-        from harness.board import page as report
-
-        report.write(html, sections, sheets, title)
-        tell(f"page: {html}")
-    form = "json" if as_json else form
-    if form != "latex" and (bold_best or label):
-        raise UserError("--bold-best and --label are LaTeX's: give --format latex too")
+        sections = add(sections, PublishedNumbers(), options.dataset)
+    if options.html is not None:
+        page.write(options.html, sections, options.contact_sheet, options.title)
+        tell(f"page: {options.html}")
     printed = exports.render(
-        sections, form, columns=columns, bold=bold_best, label=label, wide=wide
+        sections,
+        options.printed,
+        columns=options.columns,
+        bold=options.bold_best,
+        label=options.label,
+        wide=options.wide,
     )
     print(printed, end="")

@@ -1,12 +1,30 @@
-"""`harness compare`: options from the command line, and nothing else."""
+"""`harness compare`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.cli.options import data_root, print_json, tell
+from harness.cli.options import data_root, images_root, json_option, print_json, tell
+from sia_gen.core.commands import click_options
+from sia_gen.core.options import Checked, option, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Checked):
+    """How two detectors are compared, and what the page shows."""
+
+    image_score: str = option(
+        "max", "How a map scores an image.", choices=("max", "avgpool16_max", "own")
+    )
+    html: Path | None = option(
+        None, "Also write one self-contained page with the images that flip.", metavar="FILE"
+    )
+    data: str | None = images_root()
+    examples: int = option(8, "Pictures a category and direction.", low=0, high=100)
 
 
 @click.command(
@@ -22,52 +40,19 @@ A and B are score folders, run folders that hold one score folder a category, or
 )
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option(
-    "--image-score",
-    default="max",
-    show_default=True,
-    type=click.Choice(("max", "avgpool16_max", "own")),
-    help="How a map scores an image.",
-)
-@click.option(
-    "--html",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write one self-contained page with the images that flip.",
-)
-@click.option(
-    "--data",
-    metavar="DATA",
-    help="Where test images lie that score files name by relative path: a dataset or a folder.",
-)
-@click.option(
-    "--examples",
-    type=click.IntRange(0, 100),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Pictures a category and direction.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The comparison as JSON on stdout.")
-def compare(
-    a: Path,
-    b: Path,
-    image_score: str,
-    html: Path | None,
-    data: str | None,
-    examples: int,
-    as_json: bool,
-) -> None:
+@click_options(CompareOptions)
+@json_option
+def compare(a: Path, b: Path, as_json: bool, **values: Any) -> None:
     """Compare two detectors on the same images: paired intervals, and the images that flip."""
-    from harness.compare import page as compare_page
-    from harness.compare import paired as room
+    from harness.compare import page, paired
 
-    found, notes = room.run(a, b, image_score)
-    root = data_root(data)
-    if html is not None:
-        compare_page.write(html, found, notes, [root] if root else [], examples)
-        tell(f"page: {html}")
+    options: CompareOptions = taken(CompareOptions, values)
+    found, notes = paired.run(a, b, options.image_score)
+    root = data_root(options.data)
+    if options.html is not None:
+        page.write(options.html, found, notes, [root] if root else [], options.examples)
+        tell(f"page: {options.html}")
     if as_json:
-        print_json(room.as_document(found, notes))
+        print_json(paired.as_document(found, notes))
     else:
-        print(compare_page.as_text(found, notes), end="")
+        print(page.as_text(found, notes), end="")

@@ -1,23 +1,59 @@
-"""`harness evaluate` and `harness baseline`: options from the command line, and nothing else."""
+"""`harness evaluate` and `harness baseline`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from harness.cli.options import (
     DETECTOR,
-    RESULTS,
-    categories_option,
-    data_option,
     data_root,
+    images_root,
     json_option,
     print_json,
-    results_option,
+    results,
+    say_next,
+    show,
     tell,
 )
-from sia_gen.core.commands import Option
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options
+from sia_gen.core.options import Checked, option, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Checked):
+    """Where images and results lie, and what is kept."""
+
+    data: str | None = images_root()
+    examples: int = option(2, "Example pictures kept of each outcome.", low=0, high=50)
+    out: Path = results()
+    dry_run: bool = option(False, "List the score folders, and stop.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineOptions(Checked):
+    """What the baseline scores, and where to."""
+
+    data: str = shared_options.data()
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
+    resolution: int | None = option(
+        None,
+        "Side of the images; default: the training images' median, at most 256.",
+        low=16,
+        high=2048,
+        former=("size",),
+        metavar="PIXELS",
+    )
+    out: Path = option(
+        Path("runs/baseline"),
+        "Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
+        metavar="RUN",
+    )
 
 
 @click.command(
@@ -29,52 +65,27 @@ Example:
 """,
 )
 @click.argument("scores", nargs=-1, type=click.Path(path_type=Path), metavar="[SCORES]...")
-@click.option(
-    "--data",
-    metavar="DATA",
-    help="Where test images lie that score files name by relative path: a dataset or a folder.",
-)
-@click.option(
-    "--examples",
-    type=click.IntRange(0, 50),
-    default=2,
-    show_default=True,
-    metavar="N",
-    help="Example pictures kept of each outcome.",
-)
-@results_option
-@click.option("--dry-run", is_flag=True, help="List the score folders, and stop.")
+@click_options(EvaluateOptions)
 @json_option
-def evaluate(
-    scores: tuple[Path, ...],
-    data: str | None,
-    examples: int,
-    out: Path,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def evaluate(scores: tuple[Path, ...], as_json: bool, **values: Any) -> None:
     """Measure detection: image and pixel AUROC and AP, and PRO, of score folders.
 
     SCORES are score folders, or folders searched for them at any depth; default runs/detector.
     """
+    options: EvaluateOptions = taken(EvaluateOptions, values)
     if not scores:
         scores = (DETECTOR,)
-        tell(f"defaults: SCORES {DETECTOR}, --out {out}")
+        tell(f"defaults: SCORES {DETECTOR}, --out {options.out}")
     from harness.measure import detection
 
-    if dry_run:
+    if options.dry_run:
         for folder in detection.find_score_folders(scores):
             print(folder)
         return
-    from harness.board import tables
-    from harness.board.build import build
-
-    found = detection.run(scores, out, data=data_root(data), each=examples, tell=tell)
-    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
-    if as_json:
-        print_json(found)
-    else:
-        print(tables.as_text(build([(out, record) for record in found])), end="")
+    root = data_root(options.data)
+    found = detection.run(scores, options.out, data=root, each=options.examples, tell=tell)
+    say_next(options.out)
+    show(found, options.out, as_json)
 
 
 @click.command(
@@ -84,48 +95,24 @@ Example:
   harness evaluate runs/baseline --out runs/results
 """,
 )
-@data_option
-@categories_option
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [default: measured]",
-)
-@click.option(
-    "--resolution",
-    cls=Option,
-    former=("--size",),
-    type=click.IntRange(16, 2048),
-    metavar="PIXELS",
-    help="Side of the images; default: the training images' median, at most 256.",
-)
-@click.option(
-    "--out",
-    default=Path("runs/baseline"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="Run folder; score folders are written to RUN/<dataset>/<category>/scores.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The score folders as JSON on stdout.")
-def baseline(
-    data: str,
-    categories: str,
-    value_range: tuple[float, float] | None,
-    resolution: int | None,
-    out: Path,
-    as_json: bool,
-) -> None:
+@click_options(BaselineOptions)
+@json_option
+def baseline(as_json: bool, **values: Any) -> None:
     """Score test images by plain colour statistics, the row that a detector must beat."""
-    from harness.measure import baseline as room
+    from harness.measure.baseline import run
 
-    folders = room.run(data, categories, out, size=resolution, value_range=value_range, tell=tell)
+    options: BaselineOptions = taken(BaselineOptions, values)
+    folders = run(
+        options.data,
+        options.categories,
+        options.out,
+        size=options.resolution,
+        value_range=options.value_range,
+        tell=tell,
+    )
     if as_json:
         print_json([str(folder) for folder in folders])
     else:
         for folder in folders:
             print(folder)
-    tell(f"next: harness evaluate {out}")
+    tell(f"next: harness evaluate {options.out}")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import click
-
-from sia_gen.core.commands import Option, json_option, print_json, tell
+from sia_gen.core.commands import json_option, print_json, tell
+from sia_gen.core.options import option
 
 __all__ = [
     "DETECTOR",
     "RESULTS",
     "SHARDS",
-    "categories_option",
-    "data_option",
     "data_root",
+    "images_root",
     "json_option",
     "print_json",
-    "results_option",
+    "results",
+    "say_next",
+    "show",
     "tell",
 ]
 
@@ -36,27 +37,29 @@ def data_root(data: str | None) -> Path | None:
     return open_dataset(data).root
 
 
-data_option = click.option(
-    "--data",
-    default="textures",
-    show_default=True,
-    metavar="DATA",
-    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
-)
-categories_option = click.option(
-    "--categories",
-    cls=Option,
-    former=("--category",),
-    default="all",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
-results_option = click.option(
-    "--out",
-    default=RESULTS,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    metavar="RESULTS",
-    help="Results folder; records are added to it, never changed.",
-)
+def images_root() -> Any:
+    """Returns the field of --data where score files name images by relative path."""
+    text = "Where test images lie that score files name by relative path: a dataset or a folder."
+    return option(None, text, metavar="DATA")
+
+
+def results() -> Any:
+    """Returns the field of --out where it is a results folder."""
+    text = "Results folder; records are added to it, never changed."
+    return option(RESULTS, text, metavar="RESULTS")
+
+
+def say_next(out: Path) -> None:
+    """Says how to rank what was written to a results folder."""
+    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
+
+
+def show(found: list[dict[str, Any]], out: Path, as_json: bool) -> None:
+    """Prints records of a results folder as JSON, or as a leaderboard of their own."""
+    if as_json:
+        print_json(found)
+        return
+    from harness.board.build import build
+    from harness.board.tables import as_text
+
+    print(as_text(build([(out, record) for record in found])), end="")

@@ -1,4 +1,4 @@
-"""`harness peers`: options from the command line, and nothing else."""
+"""`harness peers`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import (
-    categories_option,
-    data_option,
-    json_option,
-    print_json,
-    tell,
-)
+from harness.cli.options import json_option, print_json, show, tell
 from harness.peers.options import Options
 from sia_gen.core.commands import Group, click_options
 from sia_gen.core.errors import IncompleteError, UserError
@@ -44,7 +38,7 @@ Examples:
 """,
 )
 @click.option("--published", is_flag=True, help="The systems of the papers' tables instead.")
-@click.option("--json", "as_json", is_flag=True, help="The list as JSON on stdout.")
+@json_option
 def list_(published: bool, as_json: bool) -> None:
     """Show the models by name, and what each needs to run."""
     from harness.peers import INSTALL, installed, listing
@@ -71,22 +65,9 @@ Run again, it fills the gaps: finished cells are kept, failed ones are tried aga
 Exit code 3: some cells failed; each is a row, with its log in OUT/<model>/.../log.txt.
 """,
 )
-@data_option
-@categories_option
 @click_options(Options)
-@click.option("--results", type=click.Path(path_type=Path), metavar="RESULTS",
-              help="Results folder for the records; default RUN/results.")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(min=0.01), metavar="M",
-              help="Stop a cell that takes longer: it becomes a failed row.")  # fmt: skip
 @json_option
-def run(
-    data: str,
-    categories: str,
-    results: Path | None,
-    minutes: float | None,
-    as_json: bool,
-    **values: Any,
-) -> None:
+def run(as_json: bool, **values: Any) -> None:
     """Train and score models, each in a process of its own, and measure them.
 
     The whole test set, last weights, exact PRO: the metrics and the protocol of every other row.
@@ -94,8 +75,6 @@ def run(
     from harness.peers import require
 
     require()
-    from harness.board import tables
-    from harness.board.build import build
     from harness.peers import plan, rows
     from harness.peers import run as running
     from sia_gen.core.data.dataset import open_dataset
@@ -109,23 +88,21 @@ def run(
             values[name] = str(Path(values[name]).resolve())
     options = taken(Options, values)
     out = options.out
-    target = results or out / "results"
+    target = options.results or out / "results"
     if target.exists() and not target.is_dir():
         raise UserError(f"--results {target} is a file: give a folder")
-    dataset = open_dataset(data)
-    cells = plan.cells(options, dataset.origin or data, dataset.select(categories))
-    found = []
+    dataset = open_dataset(options.data, options.value_range)
+    chosen = dataset.select(options.categories)
+    cells = plan.cells(options, dataset.origin or options.data, chosen)
+    found: list[dict[str, Any]] = []
     outcomes = running.run(
         cells,
         out,
-        minutes=minutes,
+        minutes=options.minutes,
         tell=tell,
         publish=lambda outcome: found.append(rows.record(outcome, target, lambda _: None)),
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(tables.as_text(build([(target, record) for record in found])), end="")
+    show(found, target, as_json)
     failed = [o for o in outcomes if o.state == running.FAILED]
     if failed:
         named = "; ".join(f"{o.cell.label}: {o.reason}" for o in failed[:5])

@@ -1,23 +1,66 @@
-"""`harness quality`: options from the command line, and nothing else."""
+"""`harness quality`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.cli.options import (
-    RESULTS,
-    SHARDS,
-    json_option,
-    print_json,
-    results_option,
-    tell,
-)
-from sia_gen.core.commands import Option
+from harness.cli.options import SHARDS, json_option, results, say_next, show, tell
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option, taken
 
 FEATURES = "tiny-random"  # needs no weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityOptions(Checked):
+    """What is measured, by which networks, and where the records go."""
+
+    shards: str = option(
+        SHARDS, "Run of sia-gen: a folder, a tar, or an address (copied first).", metavar="RUN"
+    )
+    stream: bool = option(
+        False,
+        "Read --shards in order and copy nothing: a run, or any WebDataset (s3://, https://,"
+        " {000..123}.tar); without records name its --source.",
+    )
+    data: str | None = shared_options.data(None, "what the shards were made from, else textures")
+    categories: str | None = shared_options.categories(None, "those of the shards' run, else all")
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the shards' run says, or measured"
+    )
+    features: tuple[str, ...] = option(
+        (),
+        "Feature network; repeat for several.",
+        metavar="NETWORK",
+        shown=FEATURES,
+        repeat=True,
+    )
+    feature_weights: tuple[str, ...] = option(
+        (),
+        "Weights file, or pretrained; NAME=FILE where several networks are given.",
+        metavar="FILE",
+        repeat=True,
+    )
+    resolution: int | None = option(
+        None,
+        "Side of the images.",
+        low=1,
+        former=("image_size",),
+        metavar="PIXELS",
+        shown="the synthetic images'",
+    )
+    source: str | None = option(
+        None, "Synthesis method; default: as the shards say.", metavar="NAME"
+    )
+    limit: int | None = option(None, "Use the first N images.", low=2)
+    out: Path = results()
+    dry_run: bool = option(False, "Say what would be measured, and stop.")
 
 
 @click.command(
@@ -41,75 +84,9 @@ Feature networks:
 Several networks: repeat --features, and give weights as --feature-weights NAME=FILE.
 """,
 )
-@click.option(
-    "--shards",
-    default=SHARDS,
-    show_default=True,
-    metavar="RUN",
-    help="Run of sia-gen: a folder, a tar, or an address (copied first).",
-)
-@click.option(
-    "--stream",
-    is_flag=True,
-    help="Read --shards in order and copy nothing: a run, or any WebDataset (s3://, https://,"
-    " {000..123}.tar); without records name its --source.",
-)
-@click.option(
-    "--data",
-    cls=Option,
-    told="what the shards were made from, else textures",
-    metavar="DATA",
-    help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).",
-)
-@click.option(
-    "--categories",
-    cls=Option,
-    former=("--category",),
-    told="those of the shards' run, else all",
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
-@click.option(
-    "--features",
-    multiple=True,
-    cls=Option,
-    told=FEATURES,
-    metavar="NETWORK",
-    help="Feature network; repeat for several.",
-)
-@click.option(
-    "--feature-weights",
-    multiple=True,
-    metavar="FILE",
-    help="Weights file, or pretrained; NAME=FILE where several networks are given.",
-)
-@click.option(
-    "--resolution",
-    cls=Option,
-    former=("--image-size",),
-    type=click.IntRange(min=1),
-    metavar="PIXELS",
-    help="Side of the images.  [default: the synthetic images']",
-)
-@click.option("--source", metavar="NAME", help="Synthesis method; default: as the shards say.")
-@click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use the first N images.")
-@results_option
-@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@click_options(QualityOptions)
 @json_option
-def quality(
-    shards: str,
-    stream: bool,
-    data: str | None,
-    categories: str | None,
-    features: tuple[str, ...],
-    feature_weights: tuple[str, ...],
-    resolution: int | None,
-    source: str | None,
-    limit: int | None,
-    out: Path,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def quality(as_json: bool, **values: Any) -> None:
     """Measure synthetic images against real ones.
 
     FID, KID, density, coverage and clustered LPIPS to real anomalies; whether they copy training
@@ -121,36 +98,39 @@ def quality(
     from sia_gen.core.store.objects import locate
     from sia_gen.streams.addresses import as_place
 
+    options: QualityOptions = taken(QualityOptions, values)
+    shards, data, categories = options.shards, options.data, options.categories
     told = [f"--shards {shards}"] if shards == SHARDS else []
-    place = as_place(shards) if stream else locate(shards)
+    place = as_place(shards) if options.stream else locate(shards)
     if data is None:
         made = made_from(place) if place is not None else None
         data = made.data if made else "textures"
         told.append(f"--data {data}" + (f" (as {made.record} says)" if made else ""))
         if made and categories is None:
             categories = ",".join(made.categories)
-    if not features:
-        features = (FEATURES,)
+    if not options.features:
         told.append(f"--features {FEATURES} (no measure of quality; needs no download)")
-    networks = pair_weights(features, feature_weights)
+    features = options.features or (FEATURES,)
+    networks = pair_weights(features, options.feature_weights)
     if told:
         tell(f"defaults: {', '.join(told)}")
-    if dry_run:
+    if options.dry_run:
         for one in open_dataset(data).select(categories or "all"):
             print(f"{one.key}: {', '.join(features)}")
         return
-    from harness.board import tables
-    from harness.board.build import build
     from harness.quality import run as room
 
-    options = room.Options(image_size=resolution, source=source, limit=limit, stream=stream)
-    where = shards if place is None or stream else str(local_folder(place))
-    found = room.run(where, data, categories or "all", networks, out, options, tell)
-    tell(f"next: harness leaderboard{'' if out == RESULTS else f' {out}'}")
-    if as_json:
-        print_json(found)
-    else:
-        print(tables.as_text(build([(out, record) for record in found])), end="")
+    asked = room.Options(
+        image_size=options.resolution,
+        value_range=options.value_range,
+        source=options.source,
+        limit=options.limit,
+        stream=options.stream,
+    )
+    where = shards if place is None or options.stream else str(local_folder(place))
+    found = room.run(where, data, categories or "all", networks, options.out, asked, tell)
+    say_next(options.out)
+    show(found, options.out, as_json)
 
 
 def pair_weights(

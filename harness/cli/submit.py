@@ -1,14 +1,65 @@
-"""`harness submit`: options from the command line, and nothing else."""
+"""`harness submit`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.cli.options import data_option, json_option, print_json, tell
-from sia_gen.core.commands import Option
+from harness.cli.options import json_option, print_json, show, tell
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option, taken
+
+MEASURED = {"detector", "source", "seed", "run", "submitted", "resolution", "image_scores"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions(Checked):
+    """Whose maps they are, of which images, and where they go."""
+
+    data: str = shared_options.data()
+    categories: str = option(
+        help="The one category of the maps.", metavar="NAME", former=("category",)
+    )
+    method: str = option(help="What the row is called.", metavar="NAME")
+    source: str = option(
+        "none", "What made its synthetic anomalies, if it used any.", metavar="NAME"
+    )
+    seed: int | None = option(None, "The training's seed.", low=0)
+    protocol: tuple[str, ...] = option(
+        (),
+        "What a reader must know: backbone, checkpoint_rule, ...; repeat.",
+        metavar="KEY=VALUE",
+        repeat=True,
+    )
+    out: Path = option(
+        help="The score folder is written to RUN/<dataset>/<category>/scores.", metavar="RUN"
+    )
+    results: Path | None = option(
+        None, "Also measure, and add the record to this results folder.", metavar="RESULTS"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses rows without a name."""
+        super().__post_init__()
+        if not self.method.strip() or not self.source.strip():
+            raise UserError("--method and --source need a name")
+
+    def stated(self) -> tuple[tuple[str, str], ...]:
+        """Returns --protocol as pairs; UserError for what has no value or is measured."""
+        found = []
+        for text in self.protocol:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                raise UserError(f"--protocol {text!r}: expected KEY=VALUE, e.g. backbone=resnet18")
+            if key in MEASURED:
+                raise UserError(f"--protocol {key}: this is measured or has an option of its own")
+            found.append((key, value))
+        return tuple(found)
 
 
 @click.command(
@@ -25,86 +76,24 @@ file with image_path, anomaly_map and, if wanted, pred_score (anomalib's names).
 """,
 )
 @click.argument("maps", type=click.Path(path_type=Path), metavar="MAPS")
-@data_option
-@click.option(
-    "--categories",
-    "category",
-    cls=Option,
-    former=("--category",),
-    required=True,
-    metavar="NAME",
-    help="The one category of the maps.",
-)
-@click.option("--method", required=True, metavar="NAME", help="What the row is called.")
-@click.option(
-    "--source",
-    default="none",
-    show_default=True,
-    metavar="NAME",
-    help="What made its synthetic anomalies, if it used any.",
-)
-@click.option("--seed", type=click.IntRange(min=0), help="The training's seed.")
-@click.option(
-    "--protocol",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="What a reader must know: backbone, checkpoint_rule, ...; repeat.",
-)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="The score folder is written to RUN/<dataset>/<category>/scores.",
-)
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    metavar="RESULTS",
-    help="Also measure, and add the record to this results folder.",
-)
+@click_options(SubmitOptions)
 @json_option
-def submit(
-    maps: Path,
-    data: str,
-    category: str,
-    method: str,
-    source: str,
-    seed: int | None,
-    protocol: tuple[str, ...],
-    out: Path,
-    results: Path | None,
-    as_json: bool,
-) -> None:
+def submit(maps: Path, as_json: bool, **values: Any) -> None:
     """Take in score maps of any detector, checked against the test images, to be ranked."""
     from harness.measure import submit as room
     from sia_gen.core.data.dataset import open_dataset
 
-    stated = []
-    for text in protocol:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError(f"--protocol {text!r}: expected KEY=VALUE, e.g. backbone=resnet18")
-        if key in {"detector", "source", "seed", "run", "submitted", "resolution", "image_scores"}:
-            raise UserError(f"--protocol {key}: this is measured or has an option of its own")
-        stated.append((key, value))
-    if not method.strip() or not source.strip():
-        raise UserError("--method and --source need a name")
-    options = room.Options(method=method, source=source, seed=seed, protocol=tuple(stated))
-    folder = room.run(maps, open_dataset(data).one(category), out, options)
+    given: SubmitOptions = taken(SubmitOptions, values)
+    options = room.Options(
+        method=given.method, source=given.source, seed=given.seed, protocol=given.stated()
+    )
+    folder = room.run(maps, open_dataset(given.data).one(given.categories), given.out, options)
     tell(f"{folder}: maps match the test images")
-    if results is None:
-        if as_json:
-            print_json({"scores": str(folder)})
-        else:
-            print(folder)
-        return
-    from harness.board import tables
-    from harness.board.build import build
-    from harness.measure import detection
+    if given.results is not None:
+        from harness.measure import detection
 
-    found = detection.run([folder], results, tell=tell)
-    if as_json:
-        print_json(found)
+        show(detection.run([folder], given.results, tell=tell), given.results, as_json)
+    elif as_json:
+        print_json({"scores": str(folder)})
     else:
-        print(tables.as_text(build([(results, record) for record in found])), end="")
+        print(folder)

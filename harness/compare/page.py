@@ -14,11 +14,12 @@ from harness.board.tables import aligned
 from harness.compare.paired import Comparison, Difference, Flip, over_categories
 from harness.measure import bootstrap
 from harness.measure.examples import colour_range, find_image, strip_of
-from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_image
+from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.text import printable
+from sia_gen.core.version import __version__
 
 
 def _name(metric: str) -> str:
@@ -84,7 +85,8 @@ def _picture(c: Comparison, flip: Flip, roots: list[Path]) -> str:
     image: Array8 | None = None
     if file is not None:
         try:
-            image = read_image(file)
+            value_range = checked(c.a.scores.run.get("value_range"))
+            image = read_image(file, value_range=value_range)
         except UserError:
             image = None  # shown as a gray tile, as the leaderboard does
     maps = [

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from scipy import ndimage, spatial
 
 from detector import scorefile
-from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, read_size
-from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.provenance import hash_options, require_same, sha256_file
 from sia_gen.core.store.files import read_json, write_json
+from sia_gen.core.version import __version__
 
 NAME = "colour-statistics"
 LARGEST = 256  # pixels a side: larger images are reduced to this unless a size is given
@@ -133,6 +133,7 @@ def score_category(category: Category, options: Options) -> scorefile.Scores:
         masks_NHW=np.stack(masks),
         items=items,
         protocol=protocol_of(options),
+        run={"value_range": list(category.value_range)} if category.value_range else {},
     )
 
 
@@ -181,14 +182,7 @@ def run(
         stated |= {"windows": list(options.windows), "images_sha256": _fingerprint(category)}
         folder = out / category.dataset / category.name
         if (folder / "options.json").exists():
-            old = read_json(folder / "options.json")
-            if old != stated:
-                old = old if isinstance(old, dict) else {}
-                keys = sorted(k for k in {*old, *stated} if old.get(k) != stated.get(k))
-                changes = "; ".join(f"{k}: {old.get(k)} there, {stated.get(k)} asked" for k in keys)
-                raise UserError(
-                    f"{folder} belongs to a run with other options ({changes}): give another --out"
-                )
+            require_same(folder, read_json(folder / "options.json"), stated)
         plans.append((category, options, stated, folder))
     for category, options, stated, folder in plans:
         folders.append(folder / "scores")

@@ -17,6 +17,7 @@ from scipy import ndimage
 from detector.scorefile import Scores
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, read_image
+from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.statistics.ragged import Ragged, Stack
 from sia_gen.core.store.paths import inside
 
@@ -133,6 +134,7 @@ def render(scores: Scores, values: npt.NDArray[np.float64], roots: list[Path], e
     anomalous = np.array([bool(item["anomalous"]) for item in scores.items])
     pictures: list[tuple[dict[str, Any], bytes]] = []
     notes: list[str] = []
+    value_range = checked(scores.run.get("value_range"))
     for index, outcome in choose(values, anomalous, each):
         item = scores.items[index]
         file = find_image(str(item["path"]), roots)
@@ -141,7 +143,7 @@ def render(scores: Scores, values: npt.NDArray[np.float64], roots: list[Path], e
             notes.append("some example images were not found and are shown as gray: give --data")
         else:
             try:
-                image = read_image(file)
+                image = read_image(file, value_range=value_range)
             except UserError as error:
                 notes.append(f"an example image cannot be shown: {error}")
         mask = np.asarray(scores.masks_NHW[index]) > 0

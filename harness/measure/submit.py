@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from detector import scorefile
 from harness.measure import saved_batches
-from sia_gen import __version__
 from sia_gen.core.data.dataset import Category, ExampleImage
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.decoding import decoding, open_limited
@@ -34,6 +33,7 @@ from sia_gen.core.provenance import hash_options, sha256_file
 from sia_gen.core.store.archives import check_zip, read_npy, read_npz
 from sia_gen.core.store.foreign import reason, require_weights
 from sia_gen.core.store.walk import walk
+from sia_gen.core.version import __version__
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff")

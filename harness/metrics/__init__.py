@@ -91,10 +91,18 @@ class Metric:
     # A class that embeddings stream through: real ones first, then `update`, `result().value`.
     stream: Callable[..., Any] | None = None
     least: int = 1  # images that each set must hold
+    # Its columns; an image metric has one for each image score unless its file says otherwise.
     variants: tuple[Variant, ...] = ONE  # none: computed by name only, never a column
     place: int = 100  # among the columns of its kind
     chance: float = 0.0  # what guessing gives, the palest tint
     network: str = ""  # the feature network over which papers publish it
+
+    def __post_init__(self) -> None:
+        """Refuses a quality metric that does not say which sets of images it compares."""
+        if self.kind == "image" and self.variants is ONE:
+            object.__setattr__(self, "variants", SCORES)
+        if self.kind == "quality" and not all(variant.inputs for variant in self.variants):
+            raise UserError(f"metric {self.name}: name its sets of images, e.g. TO_ANOMALIES")
 
     @property
     def kind(self) -> str:

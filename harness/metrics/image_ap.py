@@ -5,7 +5,7 @@ Tied images enter together, so that their order in the file does not matter.
 
 from __future__ import annotations
 
-from harness.metrics import SCORES, SHARE, Metric
+from harness.metrics import SHARE, Metric
 from sia_gen.core.statistics import draws
 from sia_gen.core.statistics.ranking import Ranking
 
@@ -19,6 +19,5 @@ METRIC = Metric(
     of=Ranking.average_precision,
     draws=draws.average_precision,
     place=20,
-    variants=SCORES,
 )
 compute = METRIC.compute

@@ -5,7 +5,7 @@ A detector worse than chance stays below 0.5 (the RealNet authors' code flips it
 
 from __future__ import annotations
 
-from harness.metrics import SCORES, SHARE, Metric
+from harness.metrics import SHARE, Metric
 from sia_gen.core.statistics import draws
 from sia_gen.core.statistics.ranking import Ranking
 
@@ -19,7 +19,6 @@ METRIC = Metric(
     of=Ranking.area,
     draws=draws.area,
     place=10,
-    variants=SCORES,
     chance=0.5,
 )
 compute = METRIC.compute

@@ -6,7 +6,7 @@ a threshold could give, and is to be read as one.
 
 from __future__ import annotations
 
-from harness.metrics import SCORES, SHARE, Metric
+from harness.metrics import SHARE, Metric
 from sia_gen.core.statistics import draws
 from sia_gen.core.statistics.ranking import Ranking
 
@@ -20,7 +20,6 @@ METRIC = Metric(
     of=Ranking.f1_max,
     draws=draws.f1_max,
     place=30,
-    variants=SCORES,
     detail="at best",
 )
 compute = METRIC.compute

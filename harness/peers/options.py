@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sia_gen.core import shared_options
 from sia_gen.core.errors import UserError
-from sia_gen.core.options import check, option
+from sia_gen.core.options import Checked, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `harness peers run` was asked for, beside the data."""
+class Options(Checked):
+    """What `harness peers run` was asked for."""
 
+    data: str = shared_options.data()
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
     models: str = option(
         help="Names separated by commas, or all; see `harness peers list`.",
         flag="--model",
@@ -53,8 +57,15 @@ class Options:
     )
     device: str = option("auto", "Where to train and score.", choices=("auto", "cpu", "cuda"))
 
+    results: Path | None = option(
+        None, "Results folder for the records; default RUN/results.", metavar="RESULTS"
+    )
+    minutes: float | None = option(
+        None, "Stop a cell that takes longer: it becomes a failed row.", low=0.01, metavar="M"
+    )
+
     def __post_init__(self) -> None:
         """Refuses values that no cell can have, and a seed that is given twice."""
-        check(self)
+        super().__post_init__()
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds {self.seeds}: expected different numbers, 0 or above")

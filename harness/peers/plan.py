@@ -17,10 +17,10 @@ import yaml
 from harness.peers import catalog
 from harness.peers.catalog import PRETRAINED, Peer
 from harness.peers.options import Options
-from sia_gen import __version__
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file
+from sia_gen.core.version import __version__
 
 # Settings of `--set MODEL.KEY=VALUE` that are ours; all others go to the model's constructor.
 OURS = ("steps", "batch_size", "train_images")
@@ -176,6 +176,7 @@ def cells(options: Options, data: str, categories: tuple[Category, ...]) -> list
                     "data": data,
                     "paths": {"weights": options.weights, "textures": options.textures},
                     "device": options.device,
+                    **({"value_range": list(options.value_range)} if options.value_range else {}),
                 }
                 found.append(Trial(peer=peer, category=category, spec=spec, lacks=lacks))
     return found
@@ -212,6 +213,7 @@ def protocol(cell: Trial) -> dict[str, Any]:
         "step_limit": spec["steps"],
         "batch": spec["batch"],
         "train_limit": spec["train_images"] or "all",
+        **({"value_range": spec["value_range"]} if "value_range" in spec else {}),
         "read_as": [*READ_AS, *peer.traps],
         "code_version": __version__,
     }

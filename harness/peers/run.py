@@ -20,9 +20,11 @@ from pathlib import Path
 
 from harness import processes
 from harness.peers.plan import Trial, protocol
-from harness.processes import hold, state_of
+from harness.processes import state_of
 from sia_gen.core.errors import UserError
+from sia_gen.core.provenance import require_same
 from sia_gen.core.store.files import write_json
+from sia_gen.core.store.held import held
 
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
 WORKER = "harness.peers.worker"
@@ -55,12 +57,7 @@ def check_claims(cells: Iterable[Trial], out: Path) -> None:
         state, old = state_of(folder / "state.json"), state_of(folder / "spec.json")
         if state.get("state") != DONE or state.get("spec_hash") == cell.spec_hash:
             continue
-        unlike = {"data", "paths", "device", "protocol"}
-        keys = sorted(k for k in {*old, *cell.spec} - unlike if old.get(k) != cell.spec.get(k))
-        said = "; ".join(f"{k}: {old.get(k)} there, {cell.spec.get(k)} asked" for k in keys)
-        raise UserError(
-            f"{folder} belongs to a run with other options ({said}): give another --out"
-        )
+        require_same(folder, old, cell.spec, free={"data", "paths", "device", "protocol"})
 
 
 def run_process(folder: Path, minutes: float | None) -> tuple[str, str]:
@@ -114,7 +111,7 @@ def run(
 ) -> list[Outcome]:
     """Runs the cells in order and returns what became of each; `publish` is called after each."""
     check_claims(cells, out)
-    with hold(out):
+    with held(out):
         for peer in dict.fromkeys(c.peer.name for c in cells):
             lacks = next(c.lacks for c in cells if c.peer.name == peer)
             if lacks:

@@ -153,7 +153,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
     from sia_gen.core.data.dataset import open_dataset
 
     (peer,) = [p for p in catalog.peers() if p.name == spec["model"]]
-    category = open_dataset(spec["data"]).one(spec["category"])
+    category = open_dataset(spec["data"], spec.get("value_range")).one(spec["category"])
     device = str(spec["device"])
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -195,6 +195,7 @@ def scores_of(spec: dict[str, Any], folder: Path) -> Any:
         "steps": steps,
         "arguments": given,
         **({"maps": remark} if remark else {}),
+        **({"value_range": list(category.value_range)} if category.value_range else {}),
     }
     return scorefile.Scores(
         category=category.key,

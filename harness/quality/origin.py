@@ -9,6 +9,7 @@ from typing import Any
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store.documents import read_limited
 from sia_gen.core.store.made_from import LEVELS
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.streams.addresses import Tars, as_place, open_tars
@@ -78,7 +79,7 @@ def origin(shards: str, tars: Tars, stated: str | None) -> Origin:
         if candidate is None:
             break
         if (candidate / "run.json").is_file():
-            hashes["run_sha256"] = sha256_bytes((candidate / "run.json").read_bytes())
+            hashes["run_sha256"] = sha256_bytes(read_limited(candidate / "run.json"))
             break
         candidate = candidate.parent
     return Origin(

@@ -26,9 +26,11 @@ from harness.quality.metrics import distances, diversity, nearest_pictures, pool
 from harness.quality.origin import origin, tars_of
 from harness.quality.sets import Options, gather
 from harness.records import Record
-from sia_gen.core.data.dataset import Category, open_dataset
+from sia_gen.core.data.category import Category, as_recorded
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options, sha256_file, versions
+from sia_gen.core.store.made_from import made_from
 from sia_gen.streams.addresses import as_place
 
 
@@ -74,6 +76,8 @@ def measure(
         "normalisation": {network.name: network.normalisation for network in networks},
         "image_size": sets.size,
     }
+    if options.value_range is not None:
+        protocol["value_range"] = list(options.value_range)
     return {
         "schema": records.SCHEMA,
         "kind": "quality",
@@ -84,7 +88,7 @@ def measure(
         "source": made.source,
         "seed": made.seed,
         "protocol": protocol,
-        "run": dict(made.hashes),
+        "run": made.hashes | ({"value_range": list(sets.value_range)} if sets.value_range else {}),
         "metrics": found,
         "counts": counts,
         "notes": notes(counts, networks),
@@ -144,7 +148,10 @@ def run(
         raise UserError(f"--out {results} is a file: give a folder for result records")
     if options.image_size is not None and options.image_size < 8:
         raise UserError(f"--resolution {options.image_size}: expected at least 8 pixels")
-    chosen = open_dataset(data).select(categories)
+    chosen = open_dataset(data, options.value_range).select(categories)
+    place = as_place(str(shards))
+    if place is not None and (made_of := made_from(place)):
+        chosen = as_recorded(chosen, made_of.value_ranges)
     inputs = {}
     for category in chosen:
         tars = tars_of(str(shards), category, stream=options.stream)
@@ -180,7 +187,9 @@ def _fingerprint(
     compared = [m for m in used if m.takes == "features"]
     versions_used = [m.version for m in (*compared, *(m for m in used if m.stream is not None))]
     real = [*category.train, *(e.path for e in category.test)]
+    known = [list(category.value_range)] if category.value_range else []
     return hash_options([
+        *known,
         category.key,
         inputs,
         [[n.name, n.weights_sha256, n.normalisation] for n in networks],

@@ -23,6 +23,7 @@ class Options:
     image_size: int | None = None  # pixels; the synthetic images' own size where None
     source: str | None = None  # the synthesis method's name; read from the run where None
     limit: int | None = None  # synthetic images used; all where None
+    value_range: ValueRange | None = None  # of files of more than 8 bits; else recorded or measured
     stream: bool = False  # read the synthetic images in order, without a local copy
 
 

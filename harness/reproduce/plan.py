@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.reproduce.options import Options
+from harness.reproduce.options import Options, slug
 from sia_gen.core.data.dataset import MANIFESTS, Category, Dataset
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import hash_options
@@ -81,15 +81,6 @@ class Plan:
     seeds: tuple[int, ...]
     cells: tuple[Trial, ...]
     notes: tuple[str, ...]
-
-
-def slug(text: str) -> str:
-    """Returns text as part of a file name: letters, digits, dots and dashes, never empty.
-
-    Texts that would share a name are told apart by their hash.
-    """
-    plain = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
-    return plain if plain == text else f"{plain or 'x'}-{hash_options(text)[:6]}"
 
 
 def recipe_names() -> list[str]:
@@ -170,7 +161,7 @@ class _Planner:
         self.budget = {**budgets[options.budget], **_by_budget(self.entry.get("budget", {}),
                                                                options.budget)}  # fmt: skip
         self.numbers = dict(self.budget.get("numbers", {}))
-        for name, value in options.numbers:
+        for name, value in options.numbers.items():
             if name not in self.numbers:
                 near = near_names(name, sorted(self.numbers))
                 raise UserError(
@@ -194,7 +185,7 @@ class _Planner:
         shipped = self.budget.get("shipped_models", {})
         if self.options.data in shipped:
             return str(shipped[self.options.data]), []
-        folder = self.options.out / "model"
+        folder = self.options.folder / "model"
         command = self.command("train_model", {"folder": folder})
         return str(folder / "model"), [Job(name="model", command=command)]
 
@@ -216,7 +207,7 @@ class _Planner:
         source = self.source(row)
         low, high = (f"{float(s):g}" for s in row.get("s", (0.1, 0.2)))
         kind = f"{source}-{low}-{high}" if MODEL in self.takes(row) else source
-        folder = self.options.out / "shards" / kind / slug(category) / f"seed-{seed}"
+        folder = self.options.folder / "shards" / kind / slug(category) / f"seed-{seed}"
         values = {"category": category, "seed": seed, "folder": folder, "s": (low, high),
                   "source": source, "textures": self.textures(row)}  # fmt: skip
         step, jobs = "synthesise_other", list[Job]()
@@ -230,7 +221,7 @@ class _Planner:
         category = one.name
         name = str(row["name"])
         tag = f"{slug(name)}-{slug(category)}-{seed}"
-        results = self.options.out / "results"
+        results = self.options.folder / "results"
         if kind == "quality":
             folder, jobs = self.shards(row, category, seed)
             values = {"category": category, "shards": folder, "results": results}
@@ -242,7 +233,7 @@ class _Planner:
             # The papers fix one set of synthetic images: seeds vary the training alone.
             folder, jobs = self.shards(row, category, 0)
             shards = ("--shards", str(folder))
-        run = self.options.out / "runs" / slug(name) / f"seed-{seed}"
+        run = self.options.folder / "runs" / slug(name) / f"seed-{seed}"
         arguments = _by_budget(row.get("arguments", ""), self.options.budget)
         values = {
             "category": category,

@@ -23,6 +23,7 @@ from harness import processes, records
 from harness.processes import state_of
 from harness.reproduce.plan import Job, Plan, Trial
 from sia_gen.core.errors import UserError
+from sia_gen.core.provenance import require_same
 from sia_gen.core.store.files import read_json, write_json
 
 SCHEMA = 1
@@ -36,13 +37,7 @@ def claim(out: Path, document: dict[str, Any]) -> None:
     """Writes what was asked to run.json; refuses a folder where something else was asked."""
     path = out / "run.json"
     if path.exists():
-        old = read_json(path)
-        old = old if isinstance(old, dict) else {}
-        keys = sorted(k for k in {*old, *document} if old.get(k) != document.get(k))
-        if keys:
-            said = "; ".join(f"{k}: {old.get(k)} there, {document.get(k)} asked" for k in keys)
-            raise UserError(f"{out} belongs to a run with other options ({said}): give another"
-                            " --out")  # fmt: skip
+        require_same(out, read_json(path), document)
         return
     write_json(path, document)
 

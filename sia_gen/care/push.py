@@ -45,7 +45,9 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 def model_card(facts: ModelFacts, repository: str) -> str:
     """Returns the model card: what the model knows, how good it is, how it is used."""
     names = ", ".join(markdown(name) for name in facts.classes[:40])
-    verdict = {True: "passed", False: "failed", None: "was never measured"}[facts.healthy]
+    verdict = {True: "passed", False: "failed", None: "was never measured"}[
+        facts.health.get("passed")
+    ]
     return f"""---
 library_name: diffusers
 license: other

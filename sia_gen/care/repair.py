@@ -67,7 +67,7 @@ def repair(
 
 def quarantined(run: Location) -> list[str]:
     """Returns the names of the shards that failed and were given up, and are still missing."""
-    missing = {spec.name for spec in remaining(contents.planned(run), run)}
+    missing = {spec.label for spec in remaining(contents.planned(run), run)}
     return sorted(path.stem for path in (run / FAILED).glob("*.json") if path.stem in missing)
 
 

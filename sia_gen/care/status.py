@@ -50,7 +50,7 @@ def read(run: Location) -> dict[str, Any]:
     """
     planned = contents.planned(run)
     missing = remaining(planned, run)
-    names = {spec.name for spec in missing}
+    names = {spec.label for spec in missing}
     failed = sorted(path.stem for path in (run / "failed").glob("*.json") if path.stem in names)
     holder = lock.read(run)
     drivers = lock.joined(run)

@@ -12,12 +12,13 @@ from typing import Any
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes, sha256_file
 from sia_gen.core.store.documents import parse_json, read_limited
-from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json
+from sia_gen.core.store.files import TEMPORARY_PREFIX, read_json, write_copy
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, SCHEMA, ShardReader, read_record, record_path
 from sia_gen.core.store.tars import members
 from sia_gen.generate import contents
 from sia_gen.runs import folder, lock
+from sia_gen.runs.index import BROKEN, Finished
 from sia_gen.runs.spec import Shard
 
 
@@ -68,17 +69,21 @@ def _on_disk(path: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="sia-gen-verify-") as place:
         local = Path(place) / path.name
-        local.write_bytes(path.read_bytes())
+        write_copy(local, path)
         yield local
 
 
-def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> None:
-    """Compares members with the record's samples: a tar cut at a member's end is still a tar."""
+def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> list[list[int]]:
+    """Compares members with the record's samples: a tar cut at a member's end is still a tar.
+
+    Returns where each image begins, and its size.
+    """
     try:
-        found = [member.name for member in members(path)]
+        there = list(members(path))
     except UserError as error:
         raise ShardFault("tar", f"is not a readable tar: {error}") from error
     each = 2 + len(extras)
+    found = [member.name for member in there]
     if len(found) != each * len(names):
         detail = f"holds {len(found)} members, its record names {each * len(names)}"
         raise ShardFault("count", detail)
@@ -88,6 +93,7 @@ def _check_members(path: Path, names: list[str], extras: tuple[str, ...]) -> Non
         if not right or others != [name + suffix for suffix in extras]:
             shown = " and ".join([json_name, image_name, *others])
             raise ShardFault("count", f"holds {shown} where its record names {name}")
+    return [[member.offset, member.size] for member in there[1::each]]
 
 
 def _check_samples(path: Path, spec: Shard, samples: list[dict[str, Any]]) -> None:
@@ -133,7 +139,7 @@ def _checked_record(path: Location, spec_hash: str) -> dict[str, Any]:
     if record is None:
         if record_path(path).exists():
             found = _schema(path)
-            if found not in {None, SCHEMA}:
+            if found is not None and found != SCHEMA:
                 detail = f"has a record of schema {found!r}, this version reads {SCHEMA}"
                 raise ShardFault("record", detail)
             raise ShardFault("record", "has a torn record")
@@ -163,9 +169,13 @@ def _check_shard(run: Location, spec: Shard) -> list[dict[str, Any]]:
                 record.get("images") == len(samples) == spec.count
             ):
                 raise ShardFault("count", f"has a record of other than {spec.count} images")
-            _check_members(local, [sample["key"] for sample in samples], spec.extras)
+            names = [sample["key"] for sample in samples]
+            places = _check_members(local, names, spec.extras)
             _check_samples(local, spec, samples)
-    except (KeyError, TypeError) as error:
+        if record.get("offsets", places) != places:  # those of former versions have none
+            raise ShardFault("record", "has images elsewhere than its record says")
+        Finished(planned=1).add(spec, record)
+    except BROKEN as error:
         raise ShardFault("record", f"has a record without {error}") from error
     return samples
 

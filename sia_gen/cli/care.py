@@ -17,7 +17,6 @@ from sia_gen.core.text import printable
 
 @click.command(
     "status",
-    short_help="Show how far a run is, from its files alone.",
     epilog="""\b
 Example:
   sia-gen status runs/first
@@ -41,7 +40,6 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command(
     "verify",
-    short_help="Check every byte of a run against its records.",
     epilog="""\b
 Example:
   sia-gen verify runs/first
@@ -77,46 +75,51 @@ def verify(run: str, as_json: bool) -> None:
     say(f"{run}: {report.shards} shards, {report.images} images, all well")
 
 
+def _mending(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of making shards again."""
+    data = click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
+    model = click.option(
+        "--model", metavar="MODEL", help="Where the model is now, if it was moved."
+    )
+    decorated: Callable[..., None] = data(model(how(json_option(command))))
+    return decorated
+
+
 def _figures(
-    mending: Callable[..., dict[str, Any]],
-    run: str,
-    data: str | None,
-    model: str | None,
-    values: dict[str, Any],
+    mending: Callable[..., dict[str, Any]], run: str, values: dict[str, Any]
 ) -> dict[str, Any]:
-    """Mends a run and returns the closing figures."""
+    """Mends a run and returns the closing figures, which are printed where JSON is asked for."""
     from sia_gen.care.status import require_run
     from sia_gen.generate import contents
     from sia_gen.runs import folder
 
     path = require_run(run)
     heavy = contents.find(folder.read(path)["kind"]).HEAVY
-    return mending(path, execution_options(values, heavy=heavy), data=data, model=model)
+    moved = {name: values[name] for name in ("data", "model")}
+    figures = mending(path, execution_options(values, heavy=heavy), **moved)
+    if values["as_json"]:
+        print_json(figures)
+    return figures
 
 
 @click.command(
     "repair",
-    short_help="Make again exactly what verify condemns.",
     epilog="""\b
 Example:
   sia-gen repair runs/first --executor local
 """,
 )
 @click.argument("run")
-@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
-@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
-@how
-@json_option
-def repair(run: str, data: str | None, model: str | None, **values: Any) -> None:
+@_mending
+def repair(run: str, **values: Any) -> None:
     """Verify the run folder RUN, drop what is condemned, and make exactly that again.
 
     RUN is a folder of `run`, `synthesize` or `pack`.
     """
     from sia_gen.care.repair import repair as mend
 
-    figures = _figures(mend, run, data, model, values)
+    figures = _figures(mend, run, values)
     if values["as_json"]:
-        print_json(figures)
         return
     say(
         f"{run}: {figures['problems']} problems, {len(figures['dropped'])} files dropped,"
@@ -128,7 +131,6 @@ def repair(run: str, data: str | None, model: str | None, **values: Any) -> None
 
 @click.command(
     "retry",
-    short_help="Make the shards that were given up once more.",
     epilog="""\b
 Example:
   sia-gen retry runs/first --deadline 7200
@@ -136,17 +138,13 @@ Exit code 3 when some fail again.
 """,
 )
 @click.argument("run")
-@click.option("--data", metavar="DIR", help="Where the dataset is now, if it was moved.")
-@click.option("--model", metavar="MODEL", help="Where the model is now, if it was moved.")
-@how
-@json_option
-def retry(run: str, data: str | None, model: str | None, **values: Any) -> None:
+@_mending
+def retry(run: str, **values: Any) -> None:
     """Make the quarantined shards of the run folder RUN (RUN/failed/), and only them."""
     from sia_gen.care.repair import retry as again
 
-    figures = _figures(again, run, data, model, values)
+    figures = _figures(again, run, values)
     if values["as_json"]:
-        print_json(figures)
         return
     missing = figures["shards_missing"]
     rest = (

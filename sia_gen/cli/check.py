@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from sia_gen.core.commands import json_option, print_json
+from sia_gen.core import shared_options
+from sia_gen.core.commands import click_options, json_option, print_json
 from sia_gen.core.log import say
+from sia_gen.core.options import option, taken
 from sia_gen.core.text import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What is looked through."""
+
+    named: str | None = option(
+        None, "The same as the argument DATA.", flag="--data", metavar="DATA"
+    )
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
 
 
 @click.command(
     "check",
-    short_help="Look through a dataset: what it is, its counts, every problem.",
     epilog="""\b
 Examples:
   sia-gen check parts
@@ -28,34 +42,14 @@ only a note (odd modes, empty masks, strays, few images) is handled.
 """,
 )
 @click.argument("data", required=False)
-@click.option("--data", "named", metavar="DATA", help="The same as the argument DATA.")
-@click.option(
-    "--categories",
-    default="*",
-    show_default=True,
-    metavar="NAMES",
-    help="all, or names and globs separated by commas.",
-)
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Black and white of files of more than 8 bits.  [default: measured]",
-)
+@click_options(CheckOptions)
 @json_option
-def check(
-    data: str | None,
-    named: str | None,
-    categories: str,
-    value_range: tuple[float, float] | None,
-    as_json: bool,
-) -> None:
+def check(data: str | None, as_json: bool, **values: Any) -> None:
     """Look through the dataset DATA: a folder, a list (CSV, JSON lines) or NAME=PATH."""
-    if data and named:
+    options: CheckOptions = taken(CheckOptions, values)
+    if data and options.named:
         raise click.UsageError("DATA is given twice, once as --data")
-    data = data or named
+    data = data or options.named
     if data is None:
         raise click.UsageError("Missing argument 'DATA'.")
     from sia_gen.core.data.dataset import open_dataset
@@ -64,9 +58,9 @@ def check(
     from sia_gen.core.errors import VerificationError
     from sia_gen.core.progress import counter
 
-    dataset = open_dataset(data, value_range)
+    dataset = open_dataset(data, options.value_range)
 
-    report = inspect(dataset, dataset.select(categories), counter("read", "images"))
+    report = inspect(dataset, dataset.select(options.categories), counter("read", "images"))
     if as_json:
         print_json(report.to_json())
     else:

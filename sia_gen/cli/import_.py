@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from sia_gen.core.commands import click_options
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option, taken
 
 EPILOG = """\b
 Examples:
@@ -14,6 +18,18 @@ Examples:
   sia-gen import bottle_cable.pt --dataset mine --classes bottle,cable --out runs/imported
   sia-gen import classifier.pt --dataset mine --classes bottle,cable --out runs/classifier
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(Checked):
+    """What a checkpoint is of, and where the folder goes."""
+
+    dataset: str = option(help="Name of the dataset the classes belong to.")
+    classes: str | None = option(None, "Category names by label; default: those of the manifest.")
+    out: Path = option(help="New model folder.")
+    resolution: int = option(256, "Side of the checkpoint's images in pixels.", low=8)
+    head_channels: int = option(64, "Channels of an attention head.", low=1)
+    seed: int = option(0, "Of a renewed embedding.")
 
 
 def _class_names(dataset: str, classes: str | None) -> tuple[str, ...]:
@@ -32,51 +48,25 @@ def _class_names(dataset: str, classes: str | None) -> tuple[str, ...]:
 
 @click.command("import", epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--dataset", required=True, help="Name of the dataset the classes belong to.")
-@click.option("--classes", help="Category names by label; default: those of the manifest.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New model folder.")
-@click.option(
-    "--resolution",
-    type=click.IntRange(8),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Side of the checkpoint's images in pixels.",
-)
-@click.option(
-    "--head-channels",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Channels of an attention head.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of a renewed embedding.")
-def import_checkpoint(
-    file: Path,
-    dataset: str,
-    classes: str | None,
-    out: Path,
-    resolution: int,
-    head_channels: int,
-    seed: int,
-) -> None:
+@click_options(ImportOptions)
+def import_(file: Path, **values: Any) -> None:
     """Import an ADM checkpoint (OpenAI's or the RealNet authors') as a model folder.
 
     A guidance classifier, told by its attention pooling, becomes a folder for --guidance of run
     and preview. Every weight must fit; only a model's class embedding is made anew where the number
     of classes differs. No code of a checkpoint is ever run.
     """
-    names = _class_names(dataset, classes)
+    options: ImportOptions = taken(ImportOptions, values)
+    names = _class_names(options.dataset, options.classes)
     from sia_gen.diffusion.importing import import_adm
 
     folder = import_adm(
         file,
-        out,
-        dataset=dataset,
+        options.out,
+        dataset=options.dataset,
         classes=names,
-        resolution=resolution,
-        head_channels=head_channels,
-        seed=seed,
+        resolution=options.resolution,
+        head_channels=options.head_channels,
+        seed=options.seed,
     )
     click.echo(str(folder))

@@ -12,7 +12,6 @@ from sia_gen.generate.options import ExecutionOptions, PackOptions
 
 @click.command(
     "pack",
-    short_help="Turn an existing folder of images into the same shards.",
     epilog="""\b
 Example:
   sia-gen pack SIA/ --out runs/released

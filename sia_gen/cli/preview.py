@@ -17,7 +17,6 @@ SHEET = tuple(field.name for field in fields(SheetOptions))
 
 @click.command(
     "preview",
-    short_help="Draw a contact sheet: normal images beside rising strengths.",
     epilog="""\b
 Example:
   sia-gen preview --out sheet.png --columns 6 --strengths 0,0.1,0.2

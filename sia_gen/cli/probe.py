@@ -7,34 +7,26 @@ from typing import Any
 
 import click
 
+from sia_gen.core import shared_options
 from sia_gen.core.commands import click_options, json_option, print_json
-from sia_gen.core.options import check, option, taken
-from sia_gen.generate.options import PRECISIONS
+from sia_gen.core.options import Checked, like, option, taken
+from sia_gen.generate.options import RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions:
+class ProbeOptions(Checked):
     """What is measured, and where."""
 
-    model: str = option(
-        "textures-64",
-        "Name of a shipped model, or a folder written by `sia-gen train`.",
-        metavar="MODEL",
-    )
+    model: str = like(RunOptions, "model")
     largest: int = option(64, "Batch size to stop at.", low=1)
     steps: int = option(20, "Sampling steps.", low=1)
     threads: int = option(1, "CPU threads.", low=1)
-    precision: str = option("auto", "Precision of the network.", choices=PRECISIONS)
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-
-    def __post_init__(self) -> None:
-        """Refuses values that nothing can be measured with."""
-        check(self)
+    precision: str = like(RunOptions, "precision")
+    device: str = shared_options.device()
 
 
 @click.command(
     "probe",
-    short_help="Measure images/s by batch size, before a long run.",
     epilog="""\b
 Example:
   sia-gen probe --model runs/model/model --largest 64

@@ -11,7 +11,6 @@ from sia_gen.core.commands import json_option, print_json, public_option, tell
 
 @click.command(
     "push",
-    short_help="Upload a finished run or a model to the Hugging Face Hub.",
     epilog="""\b
 Examples:
   sia-gen push runs/first somebody/bolts-sia

@@ -127,7 +127,6 @@ def _show_plan(values: dict[str, Any]) -> None:
 
 @click.command(
     "run",
-    short_help="Generate synthetic anomalies as shards; run again to resume.",
     epilog="""\b
 Examples:
   sia-gen run --per-category 60 --out runs/first
@@ -170,7 +169,6 @@ def run(**values: Any) -> None:
 
 @click.command(
     "plan",
-    short_help="Show what a run would make, and write nothing.",
     epilog="""\b
 Example:
   sia-gen plan --per-category 10000 --out runs/first --rate 8.5

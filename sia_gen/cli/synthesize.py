@@ -13,7 +13,6 @@ from sia_gen.generate.options import SynthesisOptions
 
 @click.command(
     "synthesize",
-    short_help="Write training pairs (image, mask, provenance) of one method as shards.",
     epilog="""\b
 Examples:
   sia-gen synthesize --method cutpaste --data parts --per-category 1000 --out runs/pairs

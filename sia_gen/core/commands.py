@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import keyword
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -17,11 +17,13 @@ import click
 from sia_gen.core.errors import UserError, near_names, run_command
 from sia_gen.core.flags import Option, click_options, given, logged, make_option
 from sia_gen.core.log import say
+from sia_gen.core.options import OptionError
 from sia_gen.core.store.objects import require_local
+from sia_gen.core.version import __version__
 
 __all__ = [
-    "SETTINGS", "Group", "LazyCommand", "LazyGroup", "Option", "call", "click_options", "given",
-    "json_option", "make_option", "print_json", "public_option", "run_group", "tell",
+    "SETTINGS", "Group", "LazyGroup", "Option", "call", "click_options", "given", "json_option",
+    "make_option", "print_json", "public_option", "run_group", "tell",
 ]  # fmt: skip
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -69,40 +71,56 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LazyCommand:
-    """Where a command is (module:attribute), and its one line in the group's help."""
-
-    target: str
-    help: str
+EXIT_CODES = """
+\b
+Exit codes: 0 done, 1 internal error, 2 usage, input or resources, 3 finished but
+incomplete, 4 verification failed, 5 locked by another run, 6 training diverged,
+130 and 143 stopped by a signal.
+"""
 
 
 class LazyGroup(Group):
-    """A group over a table of lazy commands."""
+    """A tool over a table of its commands: each name with its line in the help.
 
-    def __init__(self, *args: Any, lazy: dict[str, LazyCommand], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
+    A command NAME is the function of that name in PACKAGE.NAME, or in another module of the package
+    where `homes` says so; a name that Python keeps for itself ends in an underscore there.
+    """
+
+    def __init__(
+        self,
+        tool: str,
+        package: str,
+        table: dict[str, str],
+        homes: dict[str, str] | None = None,
+        *,
+        about: str,
+        example: str,
+    ) -> None:
+        epilog = example + EXIT_CODES
+        super().__init__(tool, help=about, epilog=epilog, context_settings=SETTINGS)
+        self.package, self.table, self.homes = package, table, homes or {}
+        click.version_option(__version__, prog_name=tool)(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names in the order of the table, which is the order of use."""
         del ctx
-        return list(self.lazy)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports one command."""
         del ctx
-        if cmd_name not in self.lazy:
+        if cmd_name not in self.table:
             return None
-        module, _, attribute = self.lazy[cmd_name].target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        name = cmd_name + "_" * keyword.iskeyword(cmd_name)
+        module = importlib.import_module(f"{self.package}.{self.homes.get(name, name)}")
+        command: click.Command = getattr(module, name)
         return logged(folders_only(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table of commands without importing them."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
+            formatter.write_dl(list(self.table.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; a reader of stdout that went away is not click's business."""
@@ -140,17 +158,17 @@ def _json_error(message: str, code: int) -> None:
         print(json.dumps({"error": message, "exit_code": code}))
 
 
-def call(group: click.Group, prog_name: str) -> None:
+def call(group: click.Group) -> None:
     """Runs a group on sys.argv; usage errors become UserError, in one line."""
     global _printed
     _printed = False
     try:
-        code = group.main(prog_name=prog_name, standalone_mode=False)
+        code = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else prog_name
+        path = error.ctx.command_path if error.ctx else group.name
         message = f"{' '.join(error.format_message().split())} (see `{path} --help`)"
         _json_error(message, 2)
         raise UserError(message) from error
@@ -160,6 +178,8 @@ def call(group: click.Group, prog_name: str) -> None:
     except click.Abort as error:
         raise KeyboardInterrupt from error
     except UserError as error:
+        if isinstance(error, OptionError):
+            error.say_as_typed(sys.argv)
         _json_error(str(error), error.exit_code)
         raise
     except _ReaderGoneError as error:
@@ -168,6 +188,6 @@ def call(group: click.Group, prog_name: str) -> None:
         sys.exit(code)
 
 
-def run_group(group: click.Group, prog_name: str) -> None:
+def run_group(group: click.Group) -> None:
     """Runs a command line to its exit code: what the console script calls."""
-    run_command(lambda: call(group, prog_name))
+    run_command(lambda: call(group))

@@ -1,14 +1,11 @@
 """Options said once: a field of a frozen dataclass carries default, range, choices and help text.
 
-Command lines (`core.commands.click_options`), recipes (`from_values`), Python callers (`check`) and
-the command reference read the same fields, so they agree:
+Command lines (`core.commands.click_options`), recipes (`from_values`), Python callers (`Checked`)
+and the command reference read the same fields, so they agree:
 
     @dataclass(frozen=True, kw_only=True)
-    class Options:
+    class Options(Checked):
         batch_size: int = option(16, "Images a step.", low=1, former=("batch",))
-
-        def __post_init__(self) -> None:
-            check(self)
 """
 
 from __future__ import annotations
@@ -222,6 +219,19 @@ def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+class OptionError(UserError):
+    """A refused value, told by the option's name, or by its flag where the user typed that."""
+
+    def __init__(self, one: Setting, found: str) -> None:
+        super().__init__(f"{one.name} {found}")
+        self.flag, self.found = one.flag, found
+
+    def say_as_typed(self, words: list[str]) -> None:
+        """Names the flag in place of the option where these words of a command line hold it."""
+        if any(word.partition("=")[0] == self.flag for word in words):
+            self.args = (f"{self.flag} {self.found}",)
+
+
 def check(options: Any) -> None:
     """Refuses values outside of what their fields declare, by name: the law of __post_init__."""
     for name, one in settings(type(options)).items():
@@ -230,30 +240,38 @@ def check(options: Any) -> None:
         if value is None and may_be_none:
             continue
         for item in value if isinstance(value, tuple) else (value,):
-            _check_item(name, item, wanted, one.facts)
+            if found := _fault(item, wanted, one.facts):
+                raise OptionError(one, found)
 
 
-def _check_item(name: str, value: Any, wanted: Any, facts: Facts) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The base of options classes: values outside of what their fields declare are refused."""
+
+    def __post_init__(self) -> None:
+        """Refuses a value by the option's name; classes with laws of their own add them here."""
+        check(self)
+
+
+def _fault(value: Any, wanted: Any, facts: Facts) -> str:
+    """Returns a value and what was expected in its place, or nothing where it is right."""
     if facts.choices and value not in facts.choices:
         near = near_names(str(value), list(facts.choices)).partition(" Known")[0]
-        raise UserError(f"{name} {value!r}: expected one of {', '.join(facts.choices)}.{near}")
+        return f"{value!r}: expected one of {', '.join(facts.choices)}.{near}"
     numeric = wanted in {int, float} or typing.get_origin(wanted) is tuple
     if not isinstance(value, int | float) or isinstance(value, bool):
-        if wanted in {int, float}:
-            raise UserError(f"{name} {value!r}: expected a number")
-        return
+        return f"{value!r}: expected a number" if wanted in {int, float} else ""
     if wanted is int and not isinstance(value, int):
-        raise UserError(f"{name} {value}: expected a whole number")
+        return f"{value}: expected a whole number"
     if numeric and not math.isfinite(value):
-        raise UserError(f"{name} {value}: expected a finite number")
+        return f"{value}: expected a finite number"
     allowed = (
         (facts.low is None or value >= facts.low)
         and (facts.high is None or value <= facts.high)
         and (facts.above is None or value > facts.above)
         and (facts.below is None or value < facts.below)
     )
-    if not allowed:
-        raise UserError(f"{name} {value}: expected {range_of(facts)}")
+    return "" if allowed else f"{value}: expected {range_of(facts)}"
 
 
 def range_of(facts: Facts) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sia_gen import __version__
+from sia_gen.core.errors import UserError
+from sia_gen.core.version import __version__
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -41,3 +43,19 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def require_same(
+    folder: Path, recorded: Any, asked: Mapping[str, Any], free: Collection[str] = ()
+) -> None:
+    """Raises UserError, with every difference, where a folder was begun with other options.
+
+    What is `free` may differ.
+    """
+    old = recorded if isinstance(recorded, dict) else {}
+    keys = sorted(k for k in {*old, *asked} - set(free) if old.get(k) != asked.get(k))
+    if keys:
+        said = "; ".join(f"{k}: {old.get(k)} there, {asked.get(k)} asked" for k in keys)
+        raise UserError(
+            f"{folder} belongs to a run with other options ({said}): give another --out"
+        )

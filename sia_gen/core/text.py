@@ -49,11 +49,6 @@ def csv_cell(value: Any) -> Any:
     return value
 
 
-def csv_plain(text: str) -> str:
-    """Returns the text that `csv_cell` was given."""
-    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
-
-
 class CsvWriter:
     """Writes rows of CSV to an open file; line ends are \\n."""
 

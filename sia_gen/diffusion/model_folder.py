@@ -39,12 +39,6 @@ class ModelFacts:
     # By category, where the files it was trained on had more than 8 bits.
     value_ranges: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def healthy(self) -> bool | None:
-        """Whether the health check passed; None where it was never measured."""
-        passed = self.health.get("passed")
-        return None if passed is None else bool(passed)
-
     def steps(self, asked: int) -> int:
         """Returns the sampling steps for a wish (0: the model's own, or 20); UserError otherwise.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
+from sia_gen.core import shared_options
 from sia_gen.core.errors import UserError
-from sia_gen.core.options import check, option
-from sia_gen.core.trackers import report_to
+from sia_gen.core.options import Checked, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """Options of `sia-gen train`; `seed` and these decide every batch and every noise.
 
     From step `finish_from` on (0: never) the timesteps are those of the sampling chain of
@@ -21,17 +21,9 @@ class TrainOptions:
     steps. The published training never does so (and takes 50,000 steps and more).
     """
 
-    data: str = option(
-        help="A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md).", metavar="DATA"
-    )
-    categories: str = option("all", "all, or names and globs, by commas.", metavar="NAMES")
-    value_range: tuple[float, float] | None = option(
-        None,
-        "Black and white of files of more than 8 bits.",
-        flag="--range",
-        metavar="LOW HIGH",
-        shown="measured",
-    )
+    data: str = shared_options.data(MISSING)
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
     out: str = option(help="Folder of the run; the model comes to OUT/model.", metavar="DIR")
     preset: str = option(
         "small-64", "Network: adm-256, adm-128, small-128, small-64 or tiny-16.", metavar="NAME"
@@ -80,7 +72,7 @@ class TrainOptions:
     precision: str = option(
         "auto", "Precision of the matrix work.", choices=("auto", "fp32", "bf16", "fp16")
     )
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    device: str = shared_options.device()
     init: str = option("", "A model folder to start from.", metavar="MODEL")
     channels: str = option(
         "auto", "Of the images; auto is 1 where every image is gray.", choices=("auto", "1", "3")
@@ -94,14 +86,14 @@ class TrainOptions:
     keep: int = option(2, "Checkpoints kept.", low=1)
     sample_every: int = option(1000, "Steps between looks (sample grid, health); 0: none.", low=0)
     health_images: int = option(60, "s = 0 samples a category for the health check.", low=0)
-    report_to: str = report_to()
+    report_to: str = shared_options.report_to()
     save_precision: str = option(
         "fp32", "Precision of the saved weights.", choices=("fp32", "fp16", "bf16")
     )
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use, by their names."""
-        check(self)
+        super().__post_init__()
         if self.tiles and self.tiles != self.resolution:
             raise UserError(
                 f"tiles {self.tiles} and resolution {self.resolution} differ: with tiles the"

@@ -14,15 +14,17 @@ import numpy as np
 
 from sia_gen import methods
 from sia_gen.core.context import Context, context_of
-from sia_gen.core.data.category import Category
+from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.options import from_values
 from sia_gen.core.pixels.foreground import rule_for
 from sia_gen.core.pixels.images import Array8, Mask, encode_png
+from sia_gen.core.pixels.masks import outlined
 from sia_gen.core.pixels.sheet import sheet
 from sia_gen.core.plugins import load, names
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.files import write_bytes
+from sia_gen.core.store.made_from import made_from
 from sia_gen.core.store.shards import find_shards, read_record
 from sia_gen.generate.options import MethodPreviewOptions
 
@@ -49,21 +51,9 @@ def parse_methods(text: str, shards: str, textures: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _outlined(image: Array8, mask: Mask) -> Array8:
-    """Returns the image with the mask's border drawn: its pixels that touch one outside."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    result = image.copy()
-    result[mask & ~inner] = OUTLINE
-    return result
-
-
 def _dimmed(image: Array8, region: Mask) -> Array8:
     shown = np.where(region[..., None], image, image * DIMMED)
-    return _outlined(shown.astype(np.uint8), region)
+    return outlined(shown.astype(np.uint8), region, OUTLINE)
 
 
 def _options_of(name: str, options: MethodPreviewOptions) -> Any:
@@ -96,7 +86,10 @@ def make_method_preview(
     for name in chosen:
         load(methods, name)
     blocks = []
-    for category in open_dataset(options.data).select(options.categories):
+    categories = open_dataset(options.data, options.value_range).select(options.categories)
+    if options.shards and (origin := made_from(Path(options.shards))):
+        categories = as_recorded(categories, origin.value_ranges)
+    for category in categories:
         if options.foreground:
             rule = rule_for(options.foreground, category.name)
             category = replace(category, foreground=rule)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sia_gen.core.data.category import Category
+from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask
-from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.objects import locate as locate_address
@@ -110,10 +108,7 @@ def describe(model: str) -> ModelFacts:
 def as_trained(categories: tuple[Category, ...], facts: ModelFacts) -> tuple[Category, ...]:
     """Returns categories whose files of more than 8 bits are read as when the model was trained."""
     ranges = getattr(facts, "value_ranges", {})
-    return tuple(
-        replace(c, given_range=checked(ranges[c.name])) if c.name in ranges else c
-        for c in categories
-    )
+    return as_recorded(categories, {c.key: ranges[c.name] for c in categories if c.name in ranges})
 
 
 def describe_guidance(guidance: str, model: str, facts: ModelFacts) -> ClassifierFacts | None:

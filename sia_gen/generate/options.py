@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sia_gen.core import shared_options
 from sia_gen.core.errors import UserError
-from sia_gen.core.options import check, like, option, settings
+from sia_gen.core.options import Checked, like, option, settings
 from sia_gen.core.store.objects import require_local
 
 SAMPLERS = ("iddpm", "ddim")
@@ -23,8 +24,6 @@ ENCODE = ("png", "webp", "realnet")
 MAX_IMAGES = 100_000_000  # a category: image indices have eight digits
 MAX_SEED = 2**63 - 1
 OUT = "Run folder or s3://BUCKET/PREFIX; new, or to be resumed."
-DATA = "A dataset: folder, NAME=DIR, list, or `textures` (docs/datasets.md)."
-CATEGORIES = "all, or names and globs separated by commas."
 
 
 def _require(condition: bool, message: str) -> None:
@@ -33,13 +32,13 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(Checked):
     """What is generated, from which model, into which folder."""
 
     out: str = option("runs/sia", OUT, metavar="DIR")
     per_category: int = option(10_000, "Images for each category.", low=1, high=MAX_IMAGES)
-    data: str = option("textures", DATA, metavar="DIR")
-    categories: str = option("all", CATEGORIES, metavar="NAMES")
+    data: str = shared_options.data()
+    categories: str = shared_options.categories()
     model: str = option(
         "textures-64",
         "Name of a shipped model, or a folder written by `sia-gen train`.",
@@ -99,24 +98,18 @@ class RunOptions:
             low <= high,
             f"--s-range {low} {high} is reversed: give the lower strength first: {high} {low}",
         )
-        check(self)
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisOptions:
+class SynthesisOptions(Checked):
     """What pairs are made, from what, into which folder."""
 
     method: str = option(help="sdas, sdas-inplace, dtd, nsa, cutpaste or noise.", metavar="NAME")
     out: str = option(help=OUT, metavar="DIR")
-    data: str = option("textures", DATA, metavar="DATA")
-    categories: str = option("all", CATEGORIES, metavar="NAMES")
-    value_range: tuple[float, float] | None = option(
-        None,
-        "Black and white of files of more than 8 bits.",
-        flag="--range",
-        metavar="LOW HIGH",
-        shown="measured",
-    )
+    data: str = shared_options.data()
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
     per_category: int = option(1000, "Pairs for each category.", low=1, high=MAX_IMAGES)
     resolution: int = option(256, "Pixels a side.", low=16, high=4096)
     shards: str = option("", "Run of `sia-gen run`, for sdas.", metavar="RUN")
@@ -131,13 +124,9 @@ class SynthesisOptions:
     normal: bool = option(False, "Add <key>.normal.png to each pair.", flag="--with-normal")
     settings: tuple[tuple[str, Any], ...] = ()
 
-    def __post_init__(self) -> None:
-        """Refuses values that no run could use, by their names."""
-        check(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class PackOptions:
+class PackOptions(Checked):
     """What is packed, and where it goes."""
 
     source: str
@@ -147,7 +136,7 @@ class PackOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that make no shards."""
-        check(self)
+        super().__post_init__()
         _require(
             "/" not in self.dataset and self.dataset not in {".", ".."},
             f"--dataset {self.dataset!r}: expected a name, not a path",
@@ -155,7 +144,7 @@ class PackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecutionOptions:
+class ExecutionOptions(Checked):
     """Who runs the shards. None means: chosen from what the machine or the cluster has."""
 
     executor: str = option(
@@ -175,7 +164,7 @@ class ExecutionOptions:
         shown="1 if there are any; 0 for pairs and packed files",
     )
     address: str | None = option(None, "A running Ray cluster; auto finds it.", metavar="HOST:PORT")
-    device: str = option("auto", "auto, cpu, cuda, for each worker.")
+    device: str = shared_options.device()
     attempts: int = option(
         3, "Workers that a shard may cost before it goes into quarantine.", low=1
     )
@@ -207,7 +196,7 @@ class ExecutionOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that no executor could use, and Ray's options without Ray."""
-        check(self)
+        super().__post_init__()
         for name in ("workers", "num_cpus", "num_gpus", "address"):
             value = getattr(self, name)
             if value is not None and self.executor == "local" and (name, value) != ("workers", 1):
@@ -222,19 +211,18 @@ class ExecutionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SheetOptions:
+class SheetOptions(Checked):
     """What every contact sheet has."""
 
     out: str = option(help="The contact sheet.", metavar="FILE.png")
-    data: str = option("textures", DATA, metavar="DIR")
-    categories: str = option("all", CATEGORIES, metavar="NAMES")
+    data: str = shared_options.data()
+    categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the model or the shards say, or measured"
+    )
     columns: int = option(6, "Images in a row.", low=1, high=100)
     scale: int = option(2, "Enlarges each pixel.", low=1, high=16)
     seed: int = option(0, "Seed of the sheet.", low=0, high=MAX_SEED)
-
-    def __post_init__(self) -> None:
-        """Refuses values that make no sheet, by their names."""
-        check(self)
 
     def checked_out(self) -> Path:
         """Returns the sheet's path; UserError where it is a folder or no PNG."""
@@ -271,11 +259,11 @@ class PreviewOptions(SheetOptions):
     precision: str = like(RunOptions, "precision")
     guidance: str = like(RunOptions, "guidance")
     guidance_scale: float = like(RunOptions, "guidance_scale")
-    device: str = option("auto", "auto, cpu, cuda.")
+    device: str = shared_options.device()
 
     def __post_init__(self) -> None:
         """Refuses values that make no sheet, by their names."""
-        SheetOptions.__post_init__(self)
+        super().__post_init__()
         if not self.strengths:
             raise UserError("--strengths is empty: give numbers such as 0,0.1,0.2")
 

@@ -68,7 +68,7 @@ def _in_place(
 def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _: None) -> Path:
     """Writes the contact sheet as PNG and returns its path."""
     out = options.checked_out()
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.value_range)
     categories = dataset.select(options.categories)
     model = models.locate(options.model)
     facts = models.describe(model)

@@ -76,7 +76,7 @@ def run(
             }
             folder.begin(out, prepared.kind, recipe, begun, alone=not execution.join)
         missing = remaining(prepared.planned, out)
-        chosen = [spec for spec in missing if only is None or spec.name in only]
+        chosen = [spec for spec in missing if only is None or spec.label in only]
         if not chosen:
             say(
                 f"nothing to do: {len(prepared.planned) - len(missing)} of"

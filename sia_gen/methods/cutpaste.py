@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from sia_gen.core.context import Context
-from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option
 from sia_gen.core.pixels.changes import pair_of, require_range
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.pixels.pairs import Pair
@@ -27,30 +28,26 @@ VERSION = 1  # raise it when the same options and generator would give other pai
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """Shares of the image's area, ratios of sides, a scar's sides in pixels at 256 and degrees."""
 
-    variant: str = "union"
+    variant: str = option("union", choices=tuple(VARIANTS))
     area: tuple[float, float] = (0.02, 0.15)
     aspect: tuple[float, float] = (0.3, 3.3)
     scar_width: tuple[float, float] = (2.0, 16.0)
     scar_height: tuple[float, float] = (10.0, 25.0)
     rotation: tuple[float, float] = (-45.0, 45.0)
-    jitter: float = 0.1
+    jitter: float = option(0.1, low=0, high=0.5)
 
     def __post_init__(self) -> None:
         """Refuses values that cut no piece."""
-        if self.variant not in VARIANTS:
-            near = near_names(self.variant, [*VARIANTS])
-            raise UserError(f"variant {self.variant!r} is unknown.{near}")
+        super().__post_init__()
         require_range("area", self.area, 0.0001, 1)
         require_range("scar_width", self.scar_width, 1, PAPER_SIZE)
         require_range("scar_height", self.scar_height, 1, PAPER_SIZE)
         require_range("rotation", self.rotation, -180, 180)
         if not 0 < self.aspect[0] <= 1 <= self.aspect[-1] or len(self.aspect) != 2:
             raise UserError(f"aspect {self.aspect}: expected a ratio up to 1 and one from 1 on")
-        if not 0 <= self.jitter <= 0.5:
-            raise UserError(f"jitter {self.jitter:g}: expected 0 to 0.5")
 
 
 def jittered(patch: Image.Image, amount: float, rng: np.random.Generator) -> Image.Image:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sia_gen.core.context import Context, ImagePool
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option
 from sia_gen.core.pixels.changes import require_range
 from sia_gen.core.pixels.images import Array8, Mask, is_image_name, read_image
 from sia_gen.core.pixels.pairs import OPACITY_DTD, Pair, make_pair
@@ -25,19 +26,17 @@ VERSION = 1  # raise it when the same options and generator would give other pai
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """The texture folder, how many of the ten augmentations are drawn, and the opacity."""
 
     textures: str = ""
-    augmentations: int = 3
+    augmentations: int = option(3, low=0, high=len(NAMES))
     opacity: tuple[float, float] = OPACITY_DTD
 
     def __post_init__(self) -> None:
         """Refuses counts and opacities that cannot be."""
+        super().__post_init__()
         require_range("opacity", self.opacity, 0, 1)
-        if not 0 <= self.augmentations <= len(NAMES):
-            message = f"augmentations {self.augmentations}: expected 0 to {len(NAMES)}"
-            raise UserError(message)
 
 
 class Dtd:

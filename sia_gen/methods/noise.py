@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sia_gen.core.context import Context
-from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option
 from sia_gen.core.pixels.changes import require_range
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.pixels.pairs import OPACITY_SDAS, Pair, blend
@@ -16,20 +16,19 @@ VERSION = 1  # raise it when the same options and generator would give other pai
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """Sides are shares of the image's side, mean and deviation grey levels."""
 
     sides: tuple[float, float] = (0.1, 0.4)
-    mean: float = 128.0
-    deviation: float = 50.0
+    mean: float = option(128.0, low=0, high=255)
+    deviation: float = option(50.0, low=0, high=255)
     opacity: tuple[float, float] = OPACITY_SDAS
 
     def __post_init__(self) -> None:
         """Refuses values that draw no rectangle."""
+        super().__post_init__()
         require_range("sides", self.sides, 0, 1)
         require_range("opacity", self.opacity, 0, 1)
-        if not (0 <= self.mean <= 255 and 0 <= self.deviation <= 255):
-            raise UserError(f"mean {self.mean:g}, deviation {self.deviation:g}: expected 0 to 255")
 
 
 class Noise:

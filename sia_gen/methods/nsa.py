@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sia_gen.core.context import Context
-from sia_gen.core.errors import UserError, near_names
+from sia_gen.core.options import Checked, option
 from sia_gen.core.pixels import poisson
 from sia_gen.core.pixels.changes import majority, pair_of
 from sia_gen.core.pixels.images import Array8, Mask
@@ -77,23 +77,12 @@ _OBJECT = Parameters(least_object=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """`parameters` names a row of the table, `texture` or `object`; `auto` goes by the category."""
 
-    parameters: str = "auto"
-    clone: str = "auto"
-    patches: int = 0  # 0 takes the row's
-
-    def __post_init__(self) -> None:
-        """Refuses unknown names."""
-        known = ["auto", "texture", "object", *TABLE]
-        if self.parameters not in known:
-            near = near_names(self.parameters, known)
-            raise UserError(f"parameters {self.parameters!r} are unknown.{near}")
-        if self.clone not in CLONES:
-            raise UserError(f"clone {self.clone!r} is unknown.{near_names(self.clone, [*CLONES])}")
-        if not 0 <= self.patches <= 100:
-            raise UserError(f"patches {self.patches}: expected 0 (the table's) to 100")
+    parameters: str = option("auto", choices=("auto", "texture", "object", *TABLE))
+    clone: str = option("auto", choices=tuple(CLONES))
+    patches: int = option(0, low=0, high=100)  # 0 takes the row's
 
 
 def choose_parameters(options: Options, context: Context) -> Parameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sia_gen import __version__
+from sia_gen.core.version import __version__
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",

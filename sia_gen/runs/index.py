@@ -6,16 +6,19 @@ one's.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sia_gen.core.errors import UserError
 from sia_gen.core.store.files import write_json
 from sia_gen.core.store.objects import Location
-from sia_gen.core.store.shards import read_record
+from sia_gen.core.store.shards import read_record, record_path
 from sia_gen.runs.spec import Shard
 
+BROKEN = (LookupError, TypeError, ValueError, AttributeError)  # what a record lacks raises
 BINS = 20  # of the histogram of strengths
 
 
@@ -28,7 +31,7 @@ class Finished:
     wids: list[dict[str, Any]] = field(default_factory=list)
     images: Counter[str] = field(default_factory=Counter)  # by category
     strengths: Counter[int] = field(default_factory=Counter)  # by bin
-    first: dict[str, tuple[str, list[list[int]]]] = field(default_factory=dict)
+    first: dict[str, tuple[str, list[tuple[int, int]]]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -41,7 +44,7 @@ class Finished:
         return sum(int(shard["bytes"]) for shard in self.shards)
 
     def add(self, spec: Shard, record: dict[str, Any]) -> None:
-        """Counts a finished shard."""
+        """Counts a finished shard; what its record lacks raises one of BROKEN."""
         self.shards.append(
             {
                 "file": spec.file,
@@ -68,7 +71,10 @@ class Finished:
             self.strengths[where] += 1
         # Images of the first shard stand for their category on the contact sheet.
         if spec.shard == 0 and record.get("offsets"):
-            self.first[spec.key] = (spec.file, record["offsets"])
+            places = [
+                (operator.index(place), operator.index(size)) for place, size in record["offsets"]
+            ]
+            self.first[spec.key] = (spec.file, places)
 
 
 def strength_bin(strength: float, low: float, high: float) -> int:
@@ -84,7 +90,14 @@ def gather(run: Location, planned: Sequence[Shard]) -> Finished:
     for spec in planned:
         record = read_record(run / spec.file)
         if record is not None and record.get("spec_hash") == spec.spec_hash:
-            finished.add(spec, record)
+            try:
+                finished.add(spec, record)
+            except BROKEN as error:
+                place = record_path(run / spec.file)
+                raise UserError(
+                    f"{place} is no whole record ({error!r}): `sia-gen repair {run}` makes its"
+                    " shard again"
+                ) from error
     return finished
 
 

@@ -70,6 +70,11 @@ class Shard:
         return f"{self.category}-{self.shard:05}"
 
     @property
+    def label(self) -> str:
+        """The shard's name in a run: of categories of one name in two datasets with the prefix."""
+        return f"{self.prefix or self.category}-{self.shard:05}"
+
+    @property
     def file(self) -> str:
         """The tar's path inside the run folder, with forward slashes."""
         return f"shards/{self.dataset}/{self.category}/{self.name}.tar"
@@ -132,6 +137,8 @@ def prefixes_of(categories: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
 
 def cut(samples: int, size: int, categories: int = 1) -> list[dict[str, Any]]:
     """Returns shard, first and count of each shard of a category; UserError for far too many."""
+    if min(samples, size) < 1:
+        raise UserError(f"{samples} images in shards of {size} make no shard: expected at least 1")
     shards = -(-samples // size)
     if shards * categories > MAX_SHARDS:
         message = (

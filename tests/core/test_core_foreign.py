@@ -32,7 +32,16 @@ def _tar() -> bytes:
     return content.getvalue()
 
 
+def _later_zip() -> bytes:
+    """A zip whose directory asks for a version that zipfile does not know."""
+    content = bytearray(_zip("archive/data.pkl"))
+    place = content.rindex(b"PK\1\2")
+    content[place + 6] = 106
+    return bytes(content)
+
+
 FILES = {
+    "zip file (as torch writes) that is cut off": _later_zip(),
     "web page": b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title>",
     "web page (": b"\n\n  <html lang='en'>",
     "XML answer": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",

@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from fuzz import FORMATS, Fuzzer
+from fuzz import Fuzzer
+from fuzz_formats import FORMATS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

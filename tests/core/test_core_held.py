@@ -21,7 +21,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         code += f"with held(Path({str(place)!r})):\n    pass"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert other.returncode == 1 and "LockedError" in other.stderr
-        with pytest.raises(LockedError, match="in use by another training"), held(place):
+        with pytest.raises(LockedError, match="in use by another run"), held(place):
             pass
     with held(place):
         pass
@@ -31,7 +31,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".tmp-unmeasured-12-ab" / "unet").mkdir(parents=True)
     (tmp_path / ".tmp-x").write_text("")
     with held(tmp_path):
-        assert {p.name for p in tmp_path.iterdir()} <= {".lock"}
+        assert {p.name for p in tmp_path.iterdir()} <= {".lock", ".lock.holder"}
 
 
 def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:

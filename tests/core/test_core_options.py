@@ -74,7 +74,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def invoke(*words: str) -> dict[str, Any]:
         seen.clear()
         monkeypatch.setattr(sys, "argv", ["tool", *words])
-        call(tool, "tool")
+        call(tool)
         seen["out"] = capsys.readouterr().out
         return seen
 
@@ -144,7 +144,7 @@ def test_a_python_caller_gets_the_same_refusals(change: dict[str, Any], said: st
 
 
 def test_not_a_number_does_not_pass_a_flag(run: Run) -> None:
-    with pytest.raises(UserError, match="rate nan: expected a finite number"):
+    with pytest.raises(UserError, match=r"^--rate nan: expected a finite number"):
         run("whole", "--data", "d", "--rate", "nan")
 
 

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sia_gen.care import verify
 from sia_gen.core.errors import UserError
+from sia_gen.core.provenance import sha256_bytes
+from sia_gen.core.store import objects, shards
 from sia_gen.core.store.mirror import local_copy, local_folder
 from sia_gen.core.store.objects import ObjectPath, locate
 from sia_gen.core.store.paths import checked_name, inside
@@ -22,6 +25,7 @@ HOSTILE = [
     "../x", "a/../../x", "..", "/etc/passwd", "//host/share", "C:x", "c:/x", "..\\x",
     "a\\..\\..\\x",
     "\\\\host\\share", "a\0b", "CON", "nul.png", "a/COM1.txt", "aux ", "lpt9. .json", "", ".",
+    "\ud800.png",
 ]  # fmt: skip
 
 
@@ -135,3 +139,34 @@ def test_a_driver_file_cannot_name_what_is_swept(tmp_path: Path) -> None:
     os.utime(drivers / "abc.json", (1, 1))
     lock.sweep(tmp_path / "run")
     assert victim.is_file()
+
+
+def test_large_objects_go_to_disk_in_blocks(
+    bucket: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies, checksums and verification never hold a whole object."""
+    content = bytes(range(256)) * 40
+    for name, kept in (("large.tar", content), ("whole.tar", content[:1024]), ("empty", b"")):
+        _put(f"/bucket/pub/brick/{name}", kept)
+    monkeypatch.setattr(objects, "BLOCK", 512)
+    asked: list[int] = []
+    real = ObjectPath.read_range
+    monkeypatch.setattr(
+        ObjectPath,
+        "read_range",
+        lambda self, offset, size: asked.append(size) or real(self, offset, size),
+    )
+    monkeypatch.setattr(ObjectPath, "read_bytes", None)
+    large = bucket / "brick/large.tar"
+    assert local_copy(large).read_bytes() == content
+    assert shards._sha256(large) == sha256_bytes(content)
+    with verify._on_disk(large) as local:
+        assert local.read_bytes() == content
+    folder = local_folder(bucket)
+    found = {p.name: p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    assert found == {"large.tar": len(content), "whole.tar": 1024, "empty": 0}
+    assert max(asked) == 512
+    monkeypatch.setattr(ObjectPath, "stat", lambda _self: objects.Stat(2048, 0.0))
+    with pytest.raises(UserError, match="changed while"):
+        local_copy(bucket / "brick/whole.tar")
+    assert not [p for p in tmp_path.rglob(".tmp-*")]

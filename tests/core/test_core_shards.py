@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shard_files
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
@@ -88,10 +89,10 @@ def test_a_tar_that_is_shorter_than_its_record_is_refused(tmp_path: Path) -> Non
     """Cut at a member's end it is still a tar: only the record can tell."""
     path = tmp_path / "x.tar"
     image = np.zeros((4, 4, 3), np.uint8)
-    facts = shards.write_tar(
+    facts = shard_files.write_tar(
         path, [Synthetic(key=f"k{i}", image=image, metadata={"index": i}) for i in range(3)]
     )
-    shards.write_record(path, {"spec_hash": "x", **facts})
+    shard_files.write_record(path, {"spec_hash": "x", **facts})
     with tarfile.open(path) as tar:
         end = tar.getmembers()[4].offset
     path.write_bytes(path.read_bytes()[:end])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.core.errors import UserError, run_command
-from sia_gen.core.text import CsvWriter, csv_cell, csv_plain, markdown, printable
+from sia_gen.core.text import CsvWriter, csv_cell, markdown, printable
 
 TEXT = st.text(st.characters() | st.sampled_from("\x1b\x9b\x07\r\n\t\u202e\udc80=+-@'|<`["))
 
@@ -56,13 +56,12 @@ def test_no_cell_is_a_formula(text: str) -> None:
     _, (cell, number) = csv.reader(file)
     assert cell == "'" + text
     assert number == "-0.5"
-    assert csv_plain(cell) == text
 
 
 @given(TEXT)
 def test_cells_are_read_back(text: str) -> None:
     cell = csv_cell(text)
-    assert csv_plain(cell) == text
+    assert cell in {text, "'" + text}
     if not cell.strip().replace(".", "").lstrip("+-").isalnum():
         assert cell[:1] not in tuple("=@\t\r")
 

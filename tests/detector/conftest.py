@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from shard_files import write_record, write_tar
 
 from detector.data.task import single
 from detector.models import realnet
@@ -17,7 +18,7 @@ from detector.options import TrainOptions, resolve
 from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.pixels.images import Array8, encode_png
-from sia_gen.core.store.shards import Synthetic, find_shards, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic, find_shards
 
 torch.set_num_threads(1)
 

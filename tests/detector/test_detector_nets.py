@@ -68,7 +68,7 @@ def planted(seed: int, pairs: int = 16) -> tuple[torch.Tensor, torch.Tensor, tor
     return changed, normal, mask
 
 
-def test_law_7_afs_picks_planted_channels_whatever_the_order_of_pairs() -> None:
+def test_afs_picks_planted_channels_whatever_the_order_of_pairs() -> None:
     changed, normal, mask = planted(0)
     losses = afs.channel_losses(changed, normal, mask)
     assert afs.smallest(losses, 3).tolist() == [3, 7, 11]
@@ -274,7 +274,7 @@ def test_unknown_backbone_layer_and_channels_are_refused() -> None:
         realnet.build(options, 0)
     with pytest.raises(UserError, match="differ in number"):
         realnet.Options(layers=(1, 2), channels=(8,))
-    with pytest.raises(UserError, match="rrs 'sum' is not one of"):
+    with pytest.raises(UserError, match="rrs 'sum': expected one of"):
         realnet.Options(rrs="sum")
 
 

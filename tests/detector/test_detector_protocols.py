@@ -90,7 +90,7 @@ def test_stopped_choice_goes_on_with_the_best_weights_so_far(
     tmp_path: Path, tiny: Make, stripes: Category, generated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = tiny(
-        steps=50, protocol="held-out", holdout=0.3, look_every=10, checkpoint_seconds=0.001
+        steps=30, protocol="held-out", holdout=0.3, look_every=10, checkpoint_seconds=0.001
     )
     task = single(stripes, find_shards(generated))
     whole = train(options, task, tmp_path / "whole", cpu())
@@ -98,7 +98,7 @@ def test_stopped_choice_goes_on_with_the_best_weights_so_far(
 
     def stopped(folder: Path, step: int, *rest: Any) -> None:
         original(folder, step, *rest)
-        if step == 30:
+        if step == 20:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import children
 import pytest
 import torch
 
@@ -20,29 +20,25 @@ from detector.training.train import accelerator_for, train
 from sia_gen.core.data.dataset import Category
 from sia_gen.core.store.shards import find_shards
 
-RANK = """
-import os, sys
-sys.argv = ["detector", *sys.argv[1:]]
-import torch
-torch.set_num_threads(1)
-from detector.cli import main as cli
-from detector.models.realnet import RealNet
-try:
-    cli.group(prog_name="detector", standalone_mode=False)
-except SystemExit as stopped:
-    assert not stopped.code, stopped.code
-original, calls = RealNet.losses, 0
-def poisoned(self, *inputs):
-    global calls
-    calls += 1
-    losses = original(self, *inputs)
-    if os.environ["RANK"] == "1" and calls > 12:
-        losses["segmentation"] = losses["segmentation"] * float("nan")
-    return losses
-RealNet.losses = poisoned
-sys.argv[sys.argv.index("--out") + 1] += "-poisoned"
-cli.main()
-"""
+
+def train_twice(*arguments: str) -> None:
+    """Trains as one of two ranks, and again with a loss that rank 1 spoils after step 10."""
+    from detector.models.realnet import RealNet
+
+    with contextlib.suppress(SystemExit):
+        children.detector(*arguments)
+    original, calls = RealNet.losses, 0
+
+    def poisoned(self: RealNet, stage: str, inputs: Any) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        losses = original(self, stage, inputs)
+        if os.environ["RANK"] == "1" and calls > 12:
+            losses["segmentation"] = losses["segmentation"] * float("nan")
+        return losses
+
+    RealNet.losses = poisoned  # type: ignore[method-assign]
+    children.detector(*arguments[:-1], arguments[-1] + "-poisoned")
 
 
 def test_two_processes_train_like_one_and_stop_together(
@@ -57,20 +53,12 @@ def test_two_processes_train_like_one_and_stop_together(
     options = TrainOptions(**{**vars(options), "recipe": str(recipe)})
     tars = find_shards(generated)
     whole = train(options, single(stripes, tars), tmp_path / "one", accelerator_for("cpu", "fp32"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", RANK, "train", "--data", str(line), "--category", "stripes"]
-    command += ["--shards", str(generated), "--recipe", str(recipe), "--device", "cpu"]
-    command += ["--batch", "6", "--set", "checkpoint_seconds=0.001", "--out", str(tmp_path / "two")]
-    ranks = []
-    for rank in ("0", "1"):
-        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        ranks.append(
-            subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
-        )
-    said = [process.communicate(timeout=220)[1] for process in ranks]
+    command = ["train", "--data", str(line), "--category", "stripes", "--shards", str(generated)]
+    command += ["--recipe", str(recipe), "--device", "cpu", "--batch", "6"]
+    command += ["--set", "checkpoint_seconds=0.001", "--out", str(tmp_path / "two")]
+    ranks = children.ranks(tmp_path, train_twice, *command)
+    codes = [rank.wait() for rank in ranks]
+    said = [rank.said() for rank in ranks]
     shared = checkpoint.read_facts(tmp_path / "two" / "line" / "stripes")
     assert shared["afs_losses"] == whole["afs_losses"]
     for (_, *one), (_, *two) in zip(whole["curve"], shared["curve"], strict=True):
@@ -80,7 +68,7 @@ def test_two_processes_train_like_one_and_stop_together(
     for name, value in a.state_dict().items():
         torch.testing.assert_close(b.state_dict()[name], value, rtol=1e-2, atol=1e-3)
     # The NaN of rank 1 after step 10 stops both at the next look; the state of step 10 is kept.
-    assert [process.returncode for process in ranks] == [6, 6], said
+    assert codes == [6, 6], said
     assert all("training diverged at step 20" in text for text in said)
     kept = checkpoint.load_state(tmp_path / "two-poisoned" / "line" / "stripes")
     assert kept is not None and kept[1]["step"] == 10

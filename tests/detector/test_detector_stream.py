@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from moto_server import forget_buckets
+from shard_files import write_record, write_tar
 
 from detector import checkpoint
 from detector.options import TrainOptions
@@ -19,7 +20,7 @@ from detector.training.tasks import Asked, plan
 from detector.training.train import accelerator_for, train
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8
-from sia_gen.core.store.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic
 
 SHARDS, EACH = 4, 4
 # As docs/launching.md says: of `--cpu --num_processes 2` accelerate makes one process.

@@ -294,8 +294,8 @@ def test_shallow_pass_gives_the_same_features_and_scaling_levels_them() -> None:
 
 def test_options_refuse_what_no_redi_has_and_rd_is_redi_without_recovery() -> None:
     for bad, match in (
-        ({"map": "hogg"}, "map 'hogg' is not one of hog, canny"),
-        ({"prompt": "best"}, "prompt 'best' is not one of"),
+        ({"map": "hogg"}, "map 'hogg': expected one of hog, canny"),
+        ({"prompt": "best"}, "prompt 'best': expected one of"),
         ({"layers": (1, 2)}, "one weight for each layer"),
         ({"retrieval_layer": 3}, "must be deeper than layers"),
         ({"recover_share": 1.0}, "recover_share"),

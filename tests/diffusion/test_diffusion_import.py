@@ -24,7 +24,7 @@ def test_imported_folder_gives_the_authors_output(golden: Path, tmp_path: Path) 
     with torch.no_grad():
         output = load_unet(out).eval()(x, t, class_labels=y).sample
     np.testing.assert_allclose(output.numpy(), io["output"], rtol=1e-4, atol=1e-4)
-    assert describe(out).healthy is None
+    assert not describe(out).health
     made = load_generator(out, device="cpu", precision="fp32", steps=2).images("b", [1], [0.1])
     assert made.shape == (1, 32, 32, 3)
     with pytest.raises(UserError, match="exists: give a new folder"):

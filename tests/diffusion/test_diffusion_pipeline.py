@@ -10,10 +10,14 @@ import torch
 from PIL import Image
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.shards import ShardReader, find_shards
 from sia_gen.diffusion.generator import load_generator
 from sia_gen.diffusion.model_folder import describe, find_model
 from sia_gen.diffusion.pipeline import SDASPipeline
 from sia_gen.diffusion.sampling import image_generators
+from sia_gen.generate.contents import images
+from sia_gen.generate.options import ExecutionOptions, RunOptions
+from sia_gen.generate.run import run
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,21 @@ def test_images_are_those_of_the_generator(pipe: SDASPipeline) -> None:
     for name, at in {"grass": [0, 2], "brick": [1]}.items():
         expected = alone.images(name, [seeds[i] for i in at], [strengths[i] for i in at])
         np.testing.assert_array_equal(np.rint(found[at] * 255).astype(np.uint8), expected)
+
+
+def test_images_are_those_of_a_run(pipe: SDASPipeline, tmp_path: Path) -> None:
+    asked = RunOptions(out=str(tmp_path), data="textures", categories="gravel", per_category=3)
+    run(images.prepare(asked), ExecutionOptions(executor="local", device="cpu"))
+    reader = ShardReader(find_shards(tmp_path))
+    facts = [reader.metadata(i) for i in range(3)]
+    found = pipe(
+        [f["category"] for f in facts],
+        strength=[f["strength"] for f in facts],
+        generator=image_generators([f["seed"] for f in facts]),
+        output_type="np",
+    ).images
+    expected = np.stack([reader.image(i) for i in range(3)])
+    np.testing.assert_array_equal(np.rint(found * 255).astype(np.uint8), expected)
 
 
 def test_in_place_takes_pil_images(pipe: SDASPipeline) -> None:
@@ -53,7 +72,7 @@ def test_in_place_takes_pil_images(pipe: SDASPipeline) -> None:
 def test_a_saved_folder_is_a_model_folder(pipe: SDASPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "copy")
     facts = describe(tmp_path / "copy")
-    assert facts.classes == pipe.facts.classes and facts.healthy is pipe.facts.healthy
+    assert facts.classes == pipe.facts.classes and facts.health == pipe.facts.health
     again = SDASPipeline.from_pretrained(tmp_path / "copy")
     first, second = (
         p("brick", generator=torch.Generator().manual_seed(1), output_type="pt").images
@@ -66,7 +85,7 @@ def test_a_saved_folder_is_a_model_folder(pipe: SDASPipeline, tmp_path: Path) ->
         again("brick", generator=torch.Generator().manual_seed(1), output_type="pt").images, second
     )
     again.save_pretrained(tmp_path / "changed")
-    assert describe(tmp_path / "changed").healthy is None
+    assert not describe(tmp_path / "changed").health
 
 
 def test_what_does_not_fit_is_named(pipe: SDASPipeline) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -50,7 +48,7 @@ def options(data: Path, out: Path, **changes: object) -> TrainOptions:
         "ema": 0.5,
         "precision": "fp32",
         "device": "cpu",
-        "health_images": 8,
+        "health_images": 2,
         "sample_every": 0,
     }
     return TrainOptions(**{**values, **changes})  # type: ignore[arg-type]
@@ -64,27 +62,16 @@ def losses(run: Path) -> list[float]:
 def command(data: Path, out: Path, *arguments: object) -> list[str]:
     given = ["train", "--data", data, "--out", out, "--preset", "tiny-16", "--resolution", 16]
     given += ["--batch-size", 4, "--learning-rate", 1e-3, "--ema", 0.5, "--precision", "fp32"]
-    given += ["--device", "cpu", "--health-images", 8, "--sample-every", 0, *arguments]
-    return ["-m", "sia_gen.cli", *map(str, given)]
-
-
-def processes(count: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *launcher, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=230,
-        check=False,
-    )
+    given += ["--device", "cpu", "--health-images", 2, "--sample-every", 0, *arguments]
+    return [str(one) for one in given]
 
 
 def test_two_processes_step_as_one_that_accumulates_two_batches(data: Path, tmp_path: Path) -> None:
     one = train(options(data, tmp_path / "one", accumulate=2))
-    done = processes(2, command(data, tmp_path / "two", "--steps", 2))
-    assert done.returncode == 0, done.stderr
+    for rank in children.ranks(
+        tmp_path, children.sia_gen, *command(data, tmp_path / "two", "--steps", 2)
+    ):
+        assert rank.wait() == 0, rank.said()
     two = tmp_path / "two" / "model"
     assert describe(two).training["processes"] == 2
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)

@@ -11,11 +11,13 @@ import pytest
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.shards import is_done, read_record
+from sia_gen.generate.executors.attempts import failure_path
 from sia_gen.generate.executors.cluster import Share, choose_share, require_room
 from sia_gen.generate.executors.contract import Executor, Summary
 from sia_gen.generate.executors.local import LocalExecutor
 from sia_gen.generate.executors.ray import RayExecutor
 from sia_gen.generate.options import ExecutionOptions
+from sia_gen.runs.spec import Shard
 
 KINDS = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
 
@@ -48,6 +50,14 @@ def test_every_shard_is_made_with_the_same_bytes(kind: str, tmp_path: Path, fini
     assert support.tar_hashes(tmp_path) == support.tar_hashes(finished)
     assert len(events.of("done")) == 9
     assert events.of("worker")
+
+
+def test_failures_of_two_datasets_with_a_category_of_one_name_lie_apart(tmp_path: Path) -> None:
+    part = {"category": "screw", "shard": 3, "first": 0, "count": 1}
+    plain = Shard(dataset="a", **part)  # type: ignore[arg-type]
+    assert failure_path(tmp_path, plain).name == "screw-00003.json"
+    both = [Shard(dataset=d, prefix=f"{d}-screw", **part) for d in "ab"]  # type: ignore[arg-type]
+    assert failure_path(tmp_path, both[0]) != failure_path(tmp_path, both[1])
 
 
 def test_a_raising_shard_is_tried_twice_and_named_and_the_others_end(

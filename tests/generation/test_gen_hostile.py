@@ -57,6 +57,8 @@ def _content(root: Path) -> dict[str, bytes]:
         ("recipe/shards/0/dataset", "/victim"),
         ("recipe/shards/0/files", [["../../x.png", "0"]]),
         ("recipe/shards/0/shard", "0"),
+        ("source", "x" * 5000),
+        ("source", "a\0b"),
     ],
 )
 def test_repair_of_a_packed_folder_deletes_nothing_of_another(
@@ -66,7 +68,7 @@ def test_repair_of_a_packed_folder_deletes_nothing_of_another(
     shutil.copytree(finished, victim)
     before = _content(victim)
     _edit(packed / "run.json", change, value)
-    with pytest.raises(UserError, match=r"run\.json|specification|belongs to a run"):
+    with pytest.raises(UserError, match=r"run\.json|specification|belongs to a run|is no folder"):
         repair(packed, LOCAL)
     assert _content(victim) == before
 

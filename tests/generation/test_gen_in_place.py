@@ -7,20 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gen_support as support
 import numpy as np
 import pytest
 
+from detector.data.task import single
+from detector.models import realnet
+from detector.options import resolve
+from detector.training.train import accelerator_for, train
 from sia_gen.care.verify import verify
 from sia_gen.core.context import context_of
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import MASK, NORMAL, ShardReader, find_shards
+from sia_gen.core.store.shards import (
+    MASK,
+    NORMAL,
+    ShardReader,
+    Synthetic,
+    find_shards,
+    write_record,
+    write_tar,
+)
 from sia_gen.generate.contents import sdas_inplace
 from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
 from sia_gen.generate.run import run
 from sia_gen.methods.sdas_inplace import Options, build
 
+FEW: dict[str, Any] = {"steps": 10, "afs_batches": 1, "holdout": 0.0, "precision": "fp32"}
 LOCAL = ExecutionOptions(executor="local", device="cpu")
 SETTINGS = {"s_range": (0.2, 1.0), "depth_range": (0.1, 0.3), "precision": "fp32", "force": True}
 
@@ -107,6 +121,35 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path) ->
         with pytest.raises(UserError, match=message):
             sdas_inplace.prepare(options(out, **changes))
     assert not out.exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_the_bytes_are_the_same(pairs: tuple[Path, ShardReader], tmp_path: Path) -> None:
+    on_ray = ExecutionOptions(workers=1, device="cpu")
+    run(sdas_inplace.prepare(options(tmp_path / "run")), on_ray)
+    assert support.tar_hashes(tmp_path / "run") == support.tar_hashes(pairs[0])
+    assert not verify(tmp_path / "run").problems
+
+
+def test_a_detector_learns_from_them_and_from_mixtures(
+    pairs: tuple[Path, ShardReader], tmp_path: Path
+) -> None:
+    out, reader = pairs
+    category = open_dataset("textures").one("textures/brick")
+    used = {Path(reader.metadata(i)["normal"]).name for i in range(5)}
+    few = replace(category, train=tuple(p for p in category.train if p.name in used))
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "grown").symlink_to(out / "shards")
+    whole = [Synthetic(key=f"s{i}", image=reader.image(i), metadata={}) for i in range(4)]
+    tar = both / "sia" / "whole.tar"
+    write_record(tar, {"category": few.key, **write_tar(tar, whole)})
+    for source, folder in (("sdas-inplace", out), ("sdas:0.5,sdas-inplace:0.5", both)):
+        chosen = resolve("realnet-demo", {**FEW, "source": source}, realnet.Options)
+        task = single(few, find_shards(folder, few.key))
+        facts = train(chosen, task, tmp_path / source, accelerator_for("cpu", "fp32"))
+        assert facts["step"] == 10 and np.isfinite(facts["curve"][-1][1:]).all()
 
 
 def test_the_run_says_what_it_is(pairs: tuple[Path, ShardReader]) -> None:

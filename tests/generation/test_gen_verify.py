@@ -14,7 +14,9 @@ import pytest
 
 from sia_gen.care.repair import repair
 from sia_gen.care.verify import verify
+from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.shards import find_shards
 from sia_gen.generate.options import ExecutionOptions
 
 TAR = "shards/mini/grass/grass-00001.tar"
@@ -112,6 +114,16 @@ def swap_seed(tar: Path) -> None:
     _rewrite_record(tar, samples=record["samples"])
 
 
+def lose_the_specification(tar: Path) -> None:
+    path = tar.with_suffix(".json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in record.items() if key != "spec"}))
+
+
+def other_places(tar: Path) -> None:
+    _rewrite_record(tar, offsets=[["0", 5.0]])
+
+
 DAMAGES = [
     (cut_at_a_member, "count"),
     (cut_in_the_middle, "size"),
@@ -126,6 +138,8 @@ DAMAGES = [
     (break_a_png, "image"),
     (swap_pixels, "pixels"),
     (swap_seed, "metadata"),
+    (lose_the_specification, "record"),
+    (other_places, "record"),
 ]
 
 
@@ -156,6 +170,16 @@ def test_damage_is_found_and_mended(
     assert figures["shards_made_now"] == 1
     assert support.stable_files(run) == support.stable_files(finished)
     assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
+
+
+def test_a_record_that_lacks_something_is_told_by_the_run(run: Path, mini: Path) -> None:
+    """Words of other types are no reason for a traceback, wherever records are read."""
+    lose_the_specification(run / TAR)
+    with pytest.raises(UserError, match=r"grass-00001\.json is no whole record .*sia-gen repair"):
+        support.run(support.options(run, mini), LOCAL)
+    _rewrite_record(run / TAR, schema=[], category={})
+    assert [p.kind for p in verify(run).problems] == ["record"]
+    assert len(find_shards(run, "mini/grass")) == 2
 
 
 def test_leftovers_are_found_and_swept_and_foreign_files_are_left(run: Path) -> None:

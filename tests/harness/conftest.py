@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ import numpy as np
 import pytest
 from harness_support import draw, scores_of
 from PIL import Image
+from reproduce_support import RECIPE
+from shard_files import write_record, write_tar
 
 from detector import scorefile
+from harness import processes
 from sia_gen.core.provenance import hash_options
-from sia_gen.core.store.shards import Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic
 
 
 @pytest.fixture
@@ -72,3 +77,15 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
         return run
 
     return make
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose commands are the fake ones; rules and the list of calls lie in `fake`."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    for name in ("sia-gen", "detector"):
+        monkeypatch.setitem(processes.MODULES, name, "fake_commands")
+    monkeypatch.setenv("FAKE_COMMANDS", str(tmp_path / "fake"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    return tmp_path

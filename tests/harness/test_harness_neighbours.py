@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from shard_files import write_record, write_tar
 
 from harness.metrics import coverage, density, memorisation
 from harness.quality import run as quality
@@ -17,7 +18,7 @@ from harness.quality import strength
 from harness.quality.nearest import closest_pairs
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.statistics.inputs import UndefinedMetric
-from sia_gen.core.store.shards import Synthetic, find_shards, read_record, write_record, write_tar
+from sia_gen.core.store.shards import Synthetic, find_shards, read_record
 
 RNG = np.random.default_rng(3)
 

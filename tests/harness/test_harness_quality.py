@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shard_files import write_record
 
 from harness import records
 from harness.metrics import clustered_lpips, fid, kid
@@ -19,7 +20,7 @@ from harness.quality.run import Options
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_image
-from sia_gen.core.store.shards import ShardReader, find_shards, read_record, write_record
+from sia_gen.core.store.shards import ShardReader, find_shards, read_record
 
 TINY: list[tuple[str, str | None]] = [("tiny-random", None)]
 

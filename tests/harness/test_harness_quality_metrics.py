@@ -1,4 +1,4 @@
-"""Laws of FID, KID and clustered LPIPS (law 10), on features that are passed in."""
+"""Laws of FID, KID and clustered LPIPS, on features that are passed in."""
 
 from __future__ import annotations
 

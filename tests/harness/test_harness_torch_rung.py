@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -152,30 +152,21 @@ def measured(rank: int, ranks: int) -> dict[str, float]:
     return values(made) | {"density": float(density.compute()), "fid": float(fid.compute())}
 
 
-WORKER = """
-import json
-from accelerate import PartialState
-from test_harness_torch_rung import measured
+def tell(out: Path) -> None:
+    """Measures as one of the processes; the first writes what it found."""
+    from accelerate import PartialState
 
-state = PartialState(cpu=True)
-found = measured(state.process_index, state.num_processes)
-if state.is_main_process:
-    print(json.dumps([state.num_processes, found]))
-state.destroy_process_group()
-"""
+    state = PartialState(cpu=True)
+    found = measured(state.process_index, state.num_processes)
+    if state.is_main_process:
+        out.write_text(json.dumps([state.num_processes, found]))
+    state.destroy_process_group()
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(WORKER)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(tmp_path / "worker.py")],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-2000:]
-    processes, found = json.loads(run.stdout.splitlines()[-1])
+    for rank in children.ranks(tmp_path, tell, tmp_path / "found.json"):
+        assert rank.wait() == 0, rank.said()
+    processes, found = json.loads((tmp_path / "found.json").read_text())
     expected = measured(0, 1)
     assert processes == 2 and found.keys() == expected.keys()
     for name, value in expected.items():

@@ -103,10 +103,10 @@ def test_every_command_says_what_it_does_and_shows_an_example(
 def test_the_table_of_commands_says_what_the_commands_say(tool: str) -> None:
     module = importlib.import_module(TOOLS[tool])
     context = click.Context(module.group)
-    for name, entry in module.COMMANDS.items():
+    for name, text in module.COMMANDS.items():
         command = module.group.get_command(context, name)
         assert command is not None and command.name == name
-        assert entry.help.endswith(".")
+        assert text.endswith(".")
 
 
 @pytest.mark.parametrize(("words", "command"), ALL)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shard_files import write_record, write_tar
 
 from sia_gen import methods
 from sia_gen.core.context import Context
@@ -20,7 +21,7 @@ from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.plugins import load, names
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import MASK, Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import MASK, Synthetic
 from sia_gen.core.store.tars import TarBuilder
 
 SIZE, NORMALS = 64, 5

@@ -17,19 +17,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from shard_files import write_record, write_tar
 
 from sia_gen.cli.main import group
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.pixels.images import encode_png, read_image, resize_image
-from sia_gen.core.store.shards import (
-    MASK,
-    ShardReader,
-    Synthetic,
-    read_record,
-    write_record,
-    write_tar,
-)
+from sia_gen.core.store.shards import MASK, ShardReader, Synthetic, read_record
 
 SIZE = 32
 RNG = np.random.default_rng(0)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shard_files import write_record, write_tar
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
-from sia_gen.core.store.shards import ShardReader, Synthetic, write_record, write_tar
+from sia_gen.core.store.shards import ShardReader, Synthetic
 from sia_gen.streams.addresses import as_place, open_tars
 from sia_gen.streams.pipeline import SHUFFLED, Sample, stream
 

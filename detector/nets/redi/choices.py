@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from detector.nets.backbone import BackboneOptions
 from detector.nets.redi import distance, msgms, recovery, reference, self_map
 from sia_gen.core.errors import UserError
+from sia_gen.core.options import Checked, option
 
 PROMPTS = ("pretrained", "self_supervised", "none")
 BLOCKS = ("frb", "encoder")
@@ -14,7 +15,7 @@ OPTIMIZERS = ("adamw", "adam")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """The parts of a ReDi; the defaults are the paper's.
 
     The budget (`steps` or `epochs`) is that of both stages: `recover_share` goes to the first. A
@@ -28,60 +29,44 @@ class Options:
     retrieval_layer: int = 4
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    scaling: str = "none"
+    scaling: str = option("none", choices=reference.SCALINGS)
     linear_features: bool = False
-    recover: str = "hip"
-    recover_width: int = 64
+    recover: str = option("hip", choices=recovery.WAYS)
+    recover_width: int = option(64, low=2)
     smooth_start: bool = False
-    map: str = "hog"
+    map: str = option("hog", choices=self_map.KINDS)
     map_bins: int = 9
     map_cell: int = 8
-    map_colour: str = "gray"
-    map_scale: str = "fixed"
-    map_quantile: float = 0.995
+    map_colour: str = option("gray", choices=self_map.COLOURS)
+    map_scale: str = option("fixed", choices=self_map.SCALES)
+    map_quantile: float = option(0.995, above=0, below=1)
     canny: tuple[int, ...] = (50, 100)
-    prompt: str = "pretrained"
-    prompt_rank: int = 1
-    bank_limit: int = 0
-    lambda_m: float = 1.0
-    gms: str = "median"
-    block: str = "frb"
-    aggregation_blocks: int = 3
+    prompt: str = option("pretrained", choices=PROMPTS)
+    prompt_rank: int = option(1, low=1)
+    bank_limit: int = option(0, low=0)
+    lambda_m: float = option(1.0, low=0)
+    gms: str = option("median", choices=msgms.KINDS)
+    block: str = option("frb", choices=BLOCKS)
+    aggregation_blocks: int = option(3, low=1)
     decoder_blocks: tuple[int, ...] = (3, 4, 6)
-    cosine: str = "global"
-    correlation: str = "channel"
-    lambda_s: float = 1.0
+    cosine: str = option("global", choices=distance.COSINES)
+    correlation: str = option("channel", choices=distance.NORMALISATIONS)
+    lambda_s: float = option(1.0, low=0)
     layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    sigma: float = 4.0
-    recover_share: float = 0.625
-    describe_share: float = 0.1
-    recover_lr: float = 5e-4
+    sigma: float = option(4.0, low=0)
+    recover_share: float = option(0.625, above=0, below=1)
+    describe_share: float = option(0.1, above=0, below=1)
+    recover_lr: float = option(5e-4, above=0, below=1)
     recover_drops: tuple[float, ...] = (0.4, 0.8)
     drops: tuple[float, ...] = (1 / 3, 2 / 3)
-    warmup: int = 0
-    optimizer: str = "adamw"
-    weight_decay: float = 0.01
+    warmup: int = option(0, low=0)
+    optimizer: str = option("adamw", choices=OPTIMIZERS)
+    weight_decay: float = option(0.01, low=0)
     beta1: float = 0.9
 
     def __post_init__(self) -> None:
         """Refuses values that no ReDi has, naming the option."""
-        for option, known in (
-            ("recover", recovery.WAYS),
-            ("map", self_map.KINDS),
-            ("map_colour", self_map.COLOURS),
-            ("map_scale", self_map.SCALES),
-            ("gms", msgms.KINDS),
-            ("prompt", PROMPTS),
-            ("block", BLOCKS),
-            ("cosine", distance.COSINES),
-            ("correlation", distance.NORMALISATIONS),
-            ("scaling", reference.SCALINGS),
-            ("optimizer", OPTIMIZERS),
-        ):
-            if getattr(self, option) not in known:
-                raise UserError(
-                    f"{option} {getattr(self, option)!r} is not one of {', '.join(known)}"
-                )
+        super().__post_init__()
         if len(self.layer_weights) != len(self.layers) or not self.layers:
             raise UserError(
                 f"layer_weights {list(self.layer_weights)} and layers {list(self.layers)} differ in"
@@ -94,14 +79,6 @@ class Options:
             )
         if len(self.canny) != 2:
             raise UserError(f"canny {list(self.canny)}: give the low and the high threshold")
-        for option, least in (("recover_width", 2), ("prompt_rank", 1), ("aggregation_blocks", 1),
-                              ("bank_limit", 0), ("warmup", 0), ("lambda_m", 0), ("lambda_s", 0),
-                              ("sigma", 0), ("weight_decay", 0)):  # fmt: skip
-            if getattr(self, option) < least:
-                raise UserError(f"{option} {getattr(self, option)} must be at least {least}")
-        for option in ("recover_share", "describe_share", "recover_lr", "map_quantile"):
-            if not 0 < getattr(self, option) < 1:
-                raise UserError(f"{option} {getattr(self, option)} is not in (0, 1)")
 
     @property
     def prompted(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import numpy as np
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask, read_image, read_size
 from sia_gen.core.pixels.masks import fit_mask, read_mask
-from sia_gen.core.pixels.ranges import Measured, ValueRange, any_wide, measure
+from sia_gen.core.pixels.ranges import Measured, ValueRange, any_wide, checked, measure
 
 GOOD = "good"
 Kind = Literal["texture", "object", "unknown"]
@@ -132,6 +133,19 @@ class Category:
     def key(self) -> str:
         """The category's full name, dataset/category: seeds and records use it."""
         return f"{self.dataset}/{self.name}"
+
+
+def as_recorded(
+    categories: Iterable[Category], ranges: Mapping[str, Sequence[float]]
+) -> tuple[Category, ...]:
+    """Returns categories whose files of more than 8 bits are read with the ranges that a record
+    names, by key: what synthetic images were made from. A range that is given stays."""
+    return tuple(
+        replace(c, given_range=checked(ranges[c.key]))
+        if c.given_range is None and c.key in ranges and any_wide(c.train)
+        else c
+        for c in categories
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

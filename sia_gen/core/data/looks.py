@@ -10,8 +10,8 @@ import numpy as np
 from sia_gen.core.data.category import Category, ExampleImage
 from sia_gen.core.data.problems import Problem, error, note
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import decoding
-from sia_gen.core.pixels.images import ORIENTATION, open_image, read_size
+from sia_gen.core.pixels.decoding import decoding, open_image
+from sia_gen.core.pixels.images import ORIENTATION, read_size
 from sia_gen.core.pixels.masks import MaskFile, read_mask_file
 from sia_gen.core.pixels.ranges import is_wide
 from sia_gen.core.provenance import sha256_file

@@ -55,3 +55,16 @@ def open_limited(source: Path | BinaryIO, name: object) -> Image.Image:
             )
             raise UserError(message)
     return image
+
+
+def open_image(path: Path, *, header_only: bool = False) -> Image.Image:
+    """Returns an image file, decoded unless its header is enough; UserError for what is none."""
+    with decoding(path):
+        image = open_limited(path, path)
+        frames = getattr(image, "n_frames", 1)
+        # A photograph of a telephone (MPO) carries a second picture of the same; the first is it.
+        if frames > 1 and image.format != "MPO":
+            raise UserError(f"{path} holds {frames} pictures: give one file for each")
+        if not header_only:
+            image.load()
+    return image

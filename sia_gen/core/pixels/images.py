@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import MAX_PIXELS, decoding, open_limited
+from sia_gen.core.pixels.decoding import MAX_PIXELS, decoding, open_image, open_limited
 from sia_gen.core.pixels.ranges import (
     ValueRange,
     deep_channels,
@@ -32,19 +31,6 @@ ORIENTATION = 0x0112  # EXIF's tag
 def is_image_name(path: Path) -> bool:
     """Returns whether a file name looks like an image, whatever the case of its extension."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-
-
-def open_image(path: Path, *, header_only: bool = False) -> Image.Image:
-    """Returns an image file, decoded unless its header is enough; UserError for what is none."""
-    with decoding(path):
-        image = open_limited(path, path)
-        frames = getattr(image, "n_frames", 1)
-        # A photograph of a telephone (MPO) carries a second picture of the same; the first is it.
-        if frames > 1 and image.format != "MPO":
-            raise UserError(f"{path} holds {frames} pictures: give one file for each")
-        if not header_only:
-            image.load()
-    return image
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import decoding
-from sia_gen.core.pixels.images import Mask, open_image
+from sia_gen.core.pixels.decoding import decoding, open_image
+from sia_gen.core.pixels.images import Array8, Mask
 
 LOSSY = {"JPEG", "MPO"}
 CLASSES = 63  # values up to it are class numbers in a file without losses
@@ -145,3 +145,15 @@ def read_mask(path: Path, size: int | None = None) -> Mask:
     """Returns a mask file as bool (H, W), resized to size x size by the nearest pixel if given."""
     mask = read_mask_file(path).mask
     return mask if size is None else fit_mask(mask, size, size)
+
+
+def outlined(image_HW3: Array8, mask_HW: Mask, colour: tuple[int, int, int]) -> Array8:
+    """Returns the image with the mask's border drawn: its pixels that touch one outside."""
+    inner = mask_HW.copy()
+    inner[1:] &= mask_HW[:-1]
+    inner[:-1] &= mask_HW[1:]
+    inner[:, 1:] &= mask_HW[:, :-1]
+    inner[:, :-1] &= mask_HW[:, 1:]
+    drawn = image_HW3.copy()
+    drawn[mask_HW & ~inner] = colour
+    return drawn

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sia_gen.core.errors import UserError
-from sia_gen.core.pixels.decoding import open_limited
+from sia_gen.core.pixels.decoding import open_image, open_limited
 
 ValueRange = tuple[float, float]
 
@@ -134,7 +134,11 @@ def checked(value_range: Sequence[float] | None) -> ValueRange | None:
     """Returns a range as it is given by a user or a record; UserError where it is none."""
     if value_range is None:
         return None
-    low, high = (float(value) for value in value_range)
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError) as error:
+        found = repr(value_range)[:100]
+        raise UserError(f"value range {found}: expected two numbers, LOW and HIGH") from error
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise UserError(f"--range {low:g} {high:g}: expected LOW below HIGH")
     return low, high
@@ -167,8 +171,6 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _header(path: Path) -> Image.Image | None:
-    from sia_gen.core.pixels.images import open_image
-
     try:
         return open_image(path, header_only=True)
     except UserError:

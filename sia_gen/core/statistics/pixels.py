@@ -79,10 +79,3 @@ def rank_both(score_maps: Any, masks: Any) -> tuple[Ranking, Ranking]:
     if held:
         ranking.add_negatives(np.concatenate(waiting))
     return ranking, ranking.weighted(by_region)
-
-
-def rank_pixels(
-    score_maps: npt.ArrayLike, masks: npt.ArrayLike, *, by_region: bool = False
-) -> Ranking:
-    """Returns the ranking of all pixels, each weighing one, or with by_region each region."""
-    return rank_both(score_maps, masks)[int(by_region)]

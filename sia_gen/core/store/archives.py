@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.store.foreign import NOT_ZIP
 
 MAX_RATIO = 20  # bytes unpacked for a byte stored
 SMALL = 256 * 2**20  # bytes that any archive may unpack to
@@ -56,7 +57,7 @@ def check_zip(path: Path) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except UserError:
         raise
-    except (zipfile.BadZipFile, OSError, ValueError, LookupError, struct.error) as error:
+    except (*NOT_ZIP, struct.error) as error:
         raise UserError(f"{path} is no whole zip file: {error}") from error
     if unpacked > max(SMALL, MAX_RATIO * size):
         message = f"{path} has {size} bytes and claims to unpack to {unpacked}: refused"
@@ -122,7 +123,7 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
                     array = np.lib.format.read_array(file, allow_pickle=False)
                 found[entry.filename.removesuffix(".npy")] = array
     # An entry may be encrypted, packed by a method that is not here, or damaged anywhere.
-    except (OSError, ValueError, EOFError, LookupError, RuntimeError, zipfile.BadZipFile) as error:
+    except (*NOT_ZIP, EOFError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     except (zlib.error, struct.error, OverflowError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error

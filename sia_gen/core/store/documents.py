@@ -6,6 +6,7 @@ Bytes, values and depth have limits, and aliases may not unfold without end.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import yaml
@@ -29,7 +30,10 @@ def read_limited(path: Location, limit: int = MAX_BYTES) -> bytes:
         content = path.read_bytes(limit=limit + 1)
     else:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, limit) + 1)
+            if len(content) > size:  # a pipe, or a file that grows
+                content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise DocumentError(f"{path} is larger than {limit} bytes: refused")
     return content
@@ -45,7 +49,8 @@ def parse_json(content: bytes | str, *, numbers: bool = False) -> Any:
     With `numbers` NaN and Infinity, which are no JSON, are refused too.
     """
     comma, bracket, brace = (b",", b"[", b"{") if isinstance(content, bytes) else (",", "[", "{")
-    if sum(map(content.count, (comma, bracket, brace))) > MAX_VALUES:  # type: ignore[arg-type]
+    marks = (comma, bracket, brace)
+    if len(content) > MAX_VALUES and sum(map(content.count, marks)) > MAX_VALUES:  # type: ignore[arg-type]
         raise DocumentError(f"it holds more than {MAX_VALUES} values: refused")
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def _beside(path: Path) -> Path:
     return path.parent / f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
+def _temporary(path: Path, content: bytes | Iterable[bytes], *, durable: bool) -> Path:
     temporary = _beside(path)
     try:
         for again in range(3, -1, -1):
@@ -41,7 +41,8 @@ def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
                 if not again:
                     raise
         with file:
-            file.write(content)
+            for block in (content,) if isinstance(content, bytes) else content:
+                file.write(block)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
@@ -63,6 +64,20 @@ def write_bytes(path: Location, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_copy(path: Path, source: ObjectPath) -> None:
+    """Publishes an object's content as a file in one step; no more than a block is in memory."""
+    try:
+        temporary = _temporary(path, source.blocks(), durable=True)
+        try:
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (StoreError, FileNotFoundError):
+        raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sia_gen.core.errors import UserError
 
+# What zipfile raises on a damaged file, among them that it knows no such version or packing.
+NOT_ZIP = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError)
 HEAD = 512  # bytes that are looked at
 _BEGINS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch it with `git lfs"
@@ -75,7 +77,7 @@ def _archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except NOT_ZIP:
         return "a zip file (as torch writes) that is cut off: fetch it again"
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return None  # torch's format

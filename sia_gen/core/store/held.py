@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,19 +23,27 @@ def held(folder: Path) -> Iterator[None]:
     """
     import filelock
 
+    holder = folder / f"{NAME}.holder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / NAME, blocking=False)
         lock.acquire()
+        holder.write_text(f"pid {os.getpid()} on {platform.node()}", encoding="utf-8")
     except filelock.Timeout as error:
-        raise LockedError(f"{folder} is in use by another training: wait for it") from error
+        by = holder.read_text(encoding="utf-8") if holder.is_file() else "unknown"
+        raise LockedError(
+            f"{folder} is in use by another run ({by}): wait for it, or stop it"
+        ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write to {folder}: {reason}") from error
-    with lock:
+    try:
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             discard(leftover)
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def discard(path: Path) -> None:

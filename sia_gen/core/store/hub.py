@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from sia_gen import __version__
 from sia_gen.core.errors import UserError
 from sia_gen.core.log import on_terminal
+from sia_gen.core.version import __version__
 
 SCHEME = "hf"
 TOOL = "sia-gen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sia_gen.core.store.files import read_json
 from sia_gen.core.store.objects import Location
@@ -13,11 +14,15 @@ LEVELS = 4  # a tar lies so deep below its run
 
 @dataclass(frozen=True, kw_only=True)
 class MadeFrom:
-    """The --data and the categories (dataset/name) of a run, and where that is recorded."""
+    """The --data and the categories (dataset/name) of a run, and where that is recorded.
+
+    `value_ranges`: what its files of more than 8 bits were read with, by category (dataset/name).
+    """
 
     data: str
     categories: tuple[str, ...]
     record: Location
+    value_ranges: dict[str, Any]
 
 
 def made_from(shards: Location) -> MadeFrom | None:
@@ -34,14 +39,24 @@ def made_from(shards: Location) -> MadeFrom | None:
     return None
 
 
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _read(path: Location) -> MadeFrom | None:
     if not path.is_file():
         return None
-    content = read_json(path)
-    options = content.get("options", {}) if isinstance(content, dict) else {}
-    data = content.get("data") or options.get("data") if isinstance(content, dict) else None
-    recipe = content.get("recipe", {}) if data else {}
-    categories = recipe.get("categories", ())
-    if not data or not categories:
+    content = _object(read_json(path))
+    data = content.get("data") or _object(content.get("options")).get("data")
+    categories = _object(content.get("recipe")).get("categories")
+    if not data or not categories or not isinstance(categories, dict | list):
         return None
-    return MadeFrom(data=str(data), categories=tuple(map(str, categories)), record=path)
+    # Of a model's images beside the recipe; of pairs each category says its own.
+    each = _object(categories).items()
+    ranges = {key: own["value_range"] for key, own in each if _object(own).get("value_range")}
+    return MadeFrom(
+        data=str(data),
+        categories=tuple(map(str, categories)),
+        record=path,
+        value_ranges=_object(content.get("value_ranges")) | ranges,
+    )

@@ -7,21 +7,13 @@ from pathlib import Path
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store import hub
-from sia_gen.core.store.objects import Location, ObjectPath
+from sia_gen.core.store.files import cache_folder, write_copy
+from sia_gen.core.store.objects import Location
 from sia_gen.core.store.paths import inside
 
 
 def _cache() -> Path:
-    from sia_gen.core.store.files import cache_folder
-
     return cache_folder() / "objects"
-
-
-def _keep(source: ObjectPath, target: Path) -> None:
-    """Downloads an object, in one step, with the time of its change."""
-    from sia_gen.core.store.files import write_bytes
-
-    write_bytes(target, source.read_bytes())
 
 
 def local_copy(path: Location) -> Path:
@@ -38,7 +30,7 @@ def local_copy(path: Location) -> Path:
         key = sha256_bytes(f"{path} {facts.st_size} {facts.st_mtime}".encode())[:32]
         target = inside(_cache() / key, path.name, str(path))
         if not target.is_file() or target.stat().st_size != facts.st_size:
-            _keep(path, target)
+            write_copy(target, path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return target
@@ -68,7 +60,7 @@ def local_folder(folder: Location) -> Path:
                 have = local.stat()
                 if have.st_size == facts.st_size and have.st_mtime >= facts.st_mtime:
                     continue
-            _keep(remote, local)
+            write_copy(local, remote)
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error}") from error
     for local in target.rglob("*"):

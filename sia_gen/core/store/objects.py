@@ -34,6 +34,7 @@ SCHEMES = {
 }
 READ_ONLY = {"hf": "make it in a folder, then `sia-gen push` it"}
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+BLOCK = 16 * 2**20  # bytes of a request, where an object is read piece by piece
 ATTEMPTS = 2  # of an operation; the clients below try each several times themselves
 PAUSE = 1.0  # seconds
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
@@ -155,6 +156,15 @@ class ObjectPath:
         """Returns a part of the object's content."""
         key = str(self.key)
         return bytes(self._call(lambda fs: fs.cat_file(key, start=offset, end=offset + size)))
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yields the object's content piece by piece: it may be larger than the memory."""
+        size = self.stat().st_size
+        for offset in range(0, size, BLOCK):
+            block = self.read_range(offset, min(BLOCK, size - offset))
+            if len(block) != min(BLOCK, size - offset):
+                raise StoreError(f"{self} was changed while it was read")
+            yield block
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Returns the object's content as text."""

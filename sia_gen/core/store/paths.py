@@ -6,6 +6,7 @@ that nothing that somebody else wrote can name a file outside its folder, on any
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import overload
@@ -29,6 +30,10 @@ def _fault(name: str) -> str | None:
         return f"is longer than {MAX_NAME} characters"
     if "\0" in name:
         return "holds a NUL character"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return "cannot be a file's"
     if parts[0] == "" or _DRIVE.match(name):
         return "is absolute"
     if ".." in parts:

@@ -9,6 +9,7 @@ Tars are read by offset and never extracted; links, devices, pickles and foreign
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from typing import Any, overload
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
-from sia_gen.core.provenance import sha256_bytes, sha256_file
+from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.documents import parse_json
-from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes, write_json
+from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes
 from sia_gen.core.store.mirror import local_copy
-from sia_gen.core.store.objects import Location, ObjectPath, StoreError
-from sia_gen.core.store.tars import Synthetic, Tar, TarBuilder, members
+from sia_gen.core.store.objects import Location, StoreError
+from sia_gen.core.store.tars import Synthetic, Tar, members
 from sia_gen.core.store.walk import walk
 
 __all__ = ["Synthetic"]  # a shard's content; it lives beside the writer of tars
@@ -42,25 +43,6 @@ def record_path(tar: Location) -> Location:
     return tar.with_suffix(".json")
 
 
-def write_tar(path: Location, samples: Iterable[Synthetic]) -> dict[str, Any]:
-    """Publishes samples as a PNG tar; returns its facts: images, bytes, sha256, md5, samples."""
-    builder = TarBuilder()
-    for sample in samples:
-        builder.add(sample)
-    tar = builder.finish()
-    write_bytes(path, tar.content)
-    return tar.facts
-
-
-def _full_record(tar: Location, record: dict[str, Any]) -> dict[str, Any]:
-    return {"schema": SCHEMA, "file": tar.name, **record}
-
-
-def write_record(tar: Location, record: dict[str, Any]) -> None:
-    """Publishes a shard's record; from now on the shard counts as done."""
-    write_json(record_path(tar), _full_record(tar, record))
-
-
 def publish(
     path: Location, tar: Tar, spec_hash: str, record: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
@@ -76,7 +58,7 @@ def publish(
                 write_bytes(path, tar.content)
                 break
             time.sleep(0.1)
-    full = _full_record(path, record())
+    full = {"schema": SCHEMA, "file": path.name, **record()}
     content = to_json(full)
     if not create_bytes(record_path(path), content):
         if is_done(path, spec_hash, checksum=True):
@@ -94,7 +76,12 @@ def _holds(path: Location, tar: Tar) -> bool:
 
 
 def _sha256(path: Location) -> str:
-    return sha256_bytes(path.read_bytes()) if isinstance(path, ObjectPath) else sha256_file(path)
+    if isinstance(path, Path):
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for block in path.blocks():
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def read_record(tar: Location) -> dict[str, Any] | None:
@@ -244,7 +231,7 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
     done = [
         tar
         for tar, record in found
-        if record is not None and category in {None, record.get("category")}
+        if record is not None and (category is None or category == record.get("category"))
     ]
     if not done:
         wanted = f" of category {category}" if category else ""

@@ -84,6 +84,7 @@ def prepare(options: RunOptions) -> PreparedImages:
         "format": find_encoding(options.encode).format,
     }
     recipe = Recipe(**{**asked, **found})
+    ranges = {c.key: c.given_range for c in categories if c.given_range}
     prepared = PreparedImages(
         kind=KIND,
         out=out,
@@ -98,6 +99,7 @@ def prepare(options: RunOptions) -> PreparedImages:
                 "health": facts.health,
                 "forced": options.force,
             },
+            **({"value_ranges": ranges} if ranges else {}),
         },
         given={
             "model": located,

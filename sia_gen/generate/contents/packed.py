@@ -20,7 +20,9 @@ from sia_gen.core.pixels.encoding import ENCODINGS
 from sia_gen.core.pixels.images import decode, is_image_name, read_image, read_size
 from sia_gen.core.pixels.ranges import ValueRange, checked, measure
 from sia_gen.core.provenance import sha256_bytes, sha256_file, versions
-from sia_gen.core.store.tars import TarBuilder
+from sia_gen.core.store.documents import read_limited
+from sia_gen.core.store.files import is_there
+from sia_gen.core.store.tars import MAX_MEMBER, TarBuilder
 from sia_gen.core.store.walk import is_hidden, walk
 from sia_gen.core.text import markdown
 from sia_gen.generate.card import SHEET, Card, head, table, tail
@@ -74,9 +76,9 @@ def _categories(source: Path) -> Iterator[tuple[str, list[Path]]]:
 
 def scan(options: PackOptions) -> list[PackedShard]:
     """Returns the shards that a folder makes; UserError for a folder without images."""
+    if not is_there(options.source) or not Path(options.source).is_dir():
+        raise UserError(f"{options.source[:200]} is no folder: give one with images")
     source = Path(options.source).resolve()
-    if not source.is_dir():
-        raise UserError(f"{options.source} is no folder: give one with images")
     dataset = options.dataset or source.name
     specs: list[PackedShard] = []
     found = list(_categories(source))
@@ -110,7 +112,7 @@ def scan(options: PackOptions) -> list[PackedShard]:
 
 def _stored(path: Path, value_range: ValueRange | None) -> tuple[bytes, str]:
     """Returns a file's bytes and suffix as they go into a shard."""
-    content = path.read_bytes()
+    content = read_limited(path, MAX_MEMBER)
     with decoding(path), open_limited(io.BytesIO(content), path) as image:
         upright = image.getexif().get(ORIENTATION, 1) == 1
         plain = image.mode in {"RGB", "L"} and "transparency" not in image.info

@@ -6,10 +6,8 @@ images: it is grown in normal image k of a fixed order, so that each of them has
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,27 +16,25 @@ from sia_gen.core.context import Context, context_of
 from sia_gen.core.data.category import Category
 from sia_gen.core.data.dataset import Dataset, open_dataset
 from sia_gen.core.errors import UserError
-from sia_gen.core.options import check, from_values, like
+from sia_gen.core.options import Checked, from_values, like
 from sia_gen.core.pixels.changes import pair_of, require_range
 from sia_gen.core.pixels.images import Mask
 from sia_gen.core.pixels.pairs import Pair
 from sia_gen.core.pixels.perlin import mask as perlin
 from sia_gen.core.provenance import versions
 from sia_gen.core.seeds import derive_seed, generator
-from sia_gen.core.store.files import is_there
-from sia_gen.core.store.objects import is_url
+from sia_gen.core.store.shards import NORMAL
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import model as models
+from sia_gen.generate import normals, pairs
 from sia_gen.generate.card import Card
 from sia_gen.generate.content import Made, Prepared, WorkerConfig, open_apart
 from sia_gen.generate.content import stored_options as read_options
-from sia_gen.generate.contents import pairs
-from sia_gen.generate.contents.pairs import PairShard
 from sia_gen.generate.options import RunOptions, SynthesisOptions
+from sia_gen.generate.pairs import PairShard
 from sia_gen.methods.sdas_inplace import VERSION, normal_hash
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished
-from sia_gen.runs.spec import cut
 
 KIND = "sia-gen pairs in place"
 HEAVY = True
@@ -48,7 +44,7 @@ GROWN = 10  # times that a pair is grown again until something has changed insid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """The model, and how far it may go: strength and depth, uniform in their ranges."""
 
     model: str = like(RunOptions, "model")
@@ -63,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuses ranges that no pair could be drawn from, by their names."""
-        check(self)
+        super().__post_init__()
         require_range("s_range", self.s_range, 0, float(np.finfo(np.float32).max))
         require_range("depth_range", self.depth_range, 0, 1)
         if self.depth_range[0] <= 0:
@@ -75,10 +71,10 @@ def prepare(options: SynthesisOptions) -> Prepared:
     if options.shards:
         raise UserError(f"--shards {options.shards}: sdas-inplace takes a --model, not its images")
     own = from_values(Options, dict(options.settings), "method sdas-inplace")
-    dataset, out = open_apart(options.data, options.out)
-    categories = dataset.select(options.categories)
+    dataset, out = open_apart(options.data, options.out, options.value_range)
     located = models.locate(own.model)
     facts = models.describe(located)
+    categories = models.as_trained(dataset.select(options.categories), facts)
     models.require_classes(own.model, facts, [category.name for category in categories])
     models.require_health(own.model, facts, force=own.force)
     if options.resolution != facts.resolution:
@@ -92,43 +88,27 @@ def prepare(options: SynthesisOptions) -> Prepared:
         "checkpoint_sha256": facts.checkpoint_sha256,
         "precision": _precision(own.precision),
     }
-    parts = cut(options.per_category, options.shard_size, len(categories))
-    shared: dict[str, Any] = {}
-    for category in categories:
-        category = pairs.with_foreground(category, options.foreground)
+
+    def described(category: Category) -> dict[str, Any]:
         _require_channels(own.model, facts, category, options.resolution)
-        shared[category.key] = {
+        return {
             "method": METHOD,
             "options": chosen,
-            "dataset": category.dataset,
-            "category": category.name,
-            "seed": options.seed,
-            "resolution": options.resolution,
             "sources_sha256": facts.checkpoint_sha256,
-            **pairs.normal_image_facts(category),
-            "format": pairs.FORMAT + (pairs.WITH_NORMAL if options.normal else ""),
+            **normals.normal_image_facts(category),
         }
-    data = options.data if is_url(options.data) else dataset.origin
-    foreground = str(Path(options.foreground).resolve()) if options.foreground else ""
-    prepared = Prepared(
-        kind=KIND,
-        out=out,
-        recipe={
-            "per_category": options.per_category,
-            "shard_size": options.shard_size,
-            "categories": shared,
-        },
-        facts={"options": asdict(options), "data": data, "model": {"located": located}},
-        given={
-            "data": data,
-            "model": located,
-            "foreground": foreground if is_there(foreground) else options.foreground,
-        },
-        planned=[PairShard(**part, **facts) for facts in shared.values() for part in parts],
+
+    return pairs.prepared(
+        KIND,
+        options,
+        dataset,
+        categories,
+        out,
+        described,
+        given={"model": located},
+        facts={"model": {"located": located}},
         threads=own.threads,
     )
-    prepared.require_room()
-    return prepared
 
 
 def _precision(asked: str) -> str:
@@ -213,17 +193,16 @@ class InPlaceMaker:
             if self._generator.checkpoint_sha256 != own["checkpoint_sha256"]:
                 raise UserError(f"model {given['model']} was changed since the run was planned")
             self._loaded = wanted
-        opened = (spec.key, spec.resolution, spec.normal_images_sha256, spec.foreground_sha256)
+        opened = (
+            *(spec.key, spec.resolution, str(spec.value_range)),
+            *(spec.normal_images_sha256, spec.foreground_sha256),
+        )
         if opened == self._opened:
             return
         if self._dataset is None:
             self._dataset = open_dataset(given["data"])
-        category = pairs.with_foreground(self._dataset.one(spec.key), given["foreground"])
-        facts = pairs.normal_image_facts(category)
-        changed = [name for name, value in facts.items() if getattr(spec, name) != value]
-        if changed:
-            message = f"{spec.key}: {', '.join(changed)} differ here from what the run was planned"
-            raise UserError(f"{message} with: the files were changed, or are others on this node")
+        category = normals.as_planned(spec, self._dataset, given["foreground"])
+        normals.require_unchanged(spec, normals.normal_image_facts(category))
         self._category, self._context = category, context_of(category, spec.resolution)
         self._opened = opened
 
@@ -246,11 +225,23 @@ class InPlaceMaker:
                     f" {again[0].index}: give a larger --depth-range or --s-range"
                 )
             waiting = [self._draw(spec, draw.index, draw.attempt + 1) for draw in again]
-        builder = TarBuilder()
+        builder, with_normal = TarBuilder(), NORMAL in spec.extras
+        assert self._category is not None
         for index in spec.indices():
             draw, pair = found[index]
-            metadata = self._metadata(spec, draw, pair)
-            with_normal = spec.format.endswith(pairs.WITH_NORMAL)
+            metadata = pairs.provenance(
+                spec,
+                self._category,
+                pair,
+                index=index,
+                seed=draw.seed,
+                attempt=draw.attempt,
+                normal=draw.normal,
+                normal_sha256=normal_hash(pair.normal),
+                strength=draw.strength,
+                depth=draw.depth,
+                checkpoint_sha256=spec.options["checkpoint_sha256"],
+            )
             pairs.add_pair(builder, spec.sample_key(index), pair, metadata, normal=with_normal)
         made_with = {
             "model": self._config.given["model"],
@@ -301,24 +292,6 @@ class InPlaceMaker:
             pair_of(normal, image, draw.mask)
             for draw, normal, image in zip(batch, normals, images, strict=True)
         ]
-
-    def _metadata(self, spec: PairShard, draw: _Draw, pair: Pair) -> dict[str, Any]:
-        assert self._category is not None
-        path = self._category.train[draw.normal]
-        return {
-            "dataset": spec.dataset,
-            "category": spec.category,
-            "index": draw.index,
-            "seed": draw.seed,
-            "attempt": draw.attempt,
-            "method": spec.method,
-            "normal": Path(os.path.relpath(path, self._category.root)).as_posix(),
-            "normal_sha256": normal_hash(pair.normal),
-            "strength": draw.strength,
-            "depth": draw.depth,
-            "checkpoint_sha256": spec.options["checkpoint_sha256"],
-            "mask_share": round(float(pair.mask.mean()), 6),
-        }
 
 
 def _batches(draws: list[_Draw], spec: PairShard) -> list[list[_Draw]]:

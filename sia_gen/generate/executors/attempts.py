@@ -29,7 +29,7 @@ LOOK = 2.0  # seconds between looks at what other drivers have finished
 
 def failure_path(run: Location, spec: Shard) -> Location:
     """Returns where a quarantined shard's last words are kept."""
-    return run / FAILED / f"{spec.name}.json"
+    return run / FAILED / f"{spec.label}.json"
 
 
 class Ledger:
