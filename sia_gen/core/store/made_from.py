@@ -47,7 +47,11 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _read(path: Location) -> MadeFrom | None:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # too long a name
+        return None
+    if not found:
         return None
     content = _object(read_json(path))
     data = content.get("data") or _object(content.get("options")).get("data")
