@@ -31,6 +31,9 @@ class QualityOptions(Checked):
     )
     data: str | None = shared_options.data(None, "what the shards were made from, else textures")
     categories: str | None = shared_options.categories(None, "those of the shards' run, else all")
+    value_range: tuple[float, float] | None = shared_options.value_range(
+        "as the shards' run says, or measured"
+    )
     features: tuple[str, ...] = option(
         (),
         "Feature network; repeat for several.",

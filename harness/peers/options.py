@@ -16,6 +16,7 @@ class Options(Checked):
 
     data: str = shared_options.data()
     categories: str = shared_options.categories()
+    value_range: tuple[float, float] | None = shared_options.value_range()
     models: str = option(
         help="Names separated by commas, or all; see `harness peers list`.",
         flag="--model",
