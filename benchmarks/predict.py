@@ -116,13 +116,15 @@ def compare(paths: list[Path], model: Path, out: Path, turns: int) -> None:
             way(part, out / f"{name.replace(' ', '-').replace(',', '')}-{turn}")
             before = spent[name]
             spent[name] = (before[0] + time.perf_counter() - wall, before[1] + _cpu() - cpu)
-    base = spent["former loop"]
-    for name, (wall, cpu) in spent.items():
-        print(
-            f"{name:18} {len(paths) / wall:6.1f} images/s, {base[0] / wall:.2f} x;"
-            f" {1000 * cpu / len(paths):.1f} ms CPU an image, {base[1] / cpu:.2f} x less",
-            flush=True,
-        )
+        done = len(paths[: (turn + 1) * len(part)])
+        print(f"after {done} images:")
+        base = spent["former loop"]
+        for name, (wall, cpu) in spent.items():
+            print(
+                f"{name:18} {done / wall:6.1f} images/s, {base[0] / wall:.2f} x;"
+                f" {1000 * cpu / done:.1f} ms CPU an image, {base[1] / cpu:.2f} x less",
+                flush=True,
+            )
 
 
 def memory(folder: Path, model: Path, out: Path) -> None:

@@ -41,7 +41,7 @@ class Files:
         options = self.options
         if options.overlays:
             picture = self._picture(read, prediction)
-            write_picture(self.out / "overlays", name, encode_png(picture))
+            write_picture(self.out / "overlays", name, overlay.encoded(picture), overlay.SUFFIX)
         if options.steps and read.prepared is not None:
             fitted = read.prepared
             if self.engine.frame.tiled:

@@ -54,7 +54,7 @@ def test_folder_gives_pictures_and_a_table_and_names_bad_files(
     for row in rows:
         wanted = "anomalous" if float(row["score"]) > float(row["threshold"]) else "normal"
         assert row["decision"] == wanted
-        picture = Image.open(out / "overlays" / f"{row['path']}.png")
+        picture = Image.open(out / "overlays" / f"{row['path']}.jpg")
         assert picture.size == (3 * 50 + 2 * overlay.GAP, 40 + overlay.CAPTION)
     document = json.loads((out / "predictions.json").read_text())
     assert "held-out normal images" in document["threshold_from"]

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fake_hub import Hub
 
 from detector import Detector
+from detector.cli.main import group
 from detector.cli.options import Checkpoint
 from detector.inference.push import push
 from sia_gen.core.data.dataset import Category
@@ -20,7 +22,8 @@ def test_a_pushed_detector_answers_as_before(
 ) -> None:
     folder = tmp_path / "stripes"
     shutil.copytree(trained / "line" / "stripes", folder)
-    push(folder, "me/stripes")
+    told = CliRunner().invoke(group, ["push", str(folder), "me/stripes"])
+    assert told.exit_code == 0 and f"{hub.url}/me/stripes" in told.stderr, told.exception
     there = hub.files["me/stripes"]
     assert set(there) == {"README.md", "checkpoint.json", "checkpoint.safetensors"}
     assert "hf://me/stripes" in there["README.md"].decode()

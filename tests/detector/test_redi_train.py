@@ -159,7 +159,7 @@ def test_prediction_decides_by_a_threshold_from_held_out_images(
     summary = predict(source, model, tmp_path / "out", PredictOptions(device="cpu"))
     assert summary["images"] == 12 and "held-out normal" in summary["threshold_from"]
     assert summary["anomalous"] > 6
-    pictures = sorted((tmp_path / "out" / "overlays").glob("*.png"))
+    pictures = sorted((tmp_path / "out" / "overlays").glob("*.jpg"))
     assert len(pictures) == 12
     options = PredictOptions(device="cpu", steps=True)
     predict(stripes.test[0].path, model, tmp_path / "steps", options)

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fake_hub import Hub
 
 from sia_gen.care.push import push
+from sia_gen.cli.main import group
 from sia_gen.core.errors import IncompleteError, UserError
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import locate
@@ -57,7 +59,8 @@ def test_what_is_not_finished_or_not_ours_is_not_pushed(
 def test_a_model_gets_a_card_and_is_used_by_its_address(hub: Hub, tmp_path: Path) -> None:
     own = tmp_path / "model"
     shutil.copytree(SHIPPED / "textures-64", own)
-    push(own, "me/textures", public=True)
+    told = CliRunner().invoke(group, ["push", str(own), "me/textures", "--public", "--json"])
+    assert json.loads(told.stdout)["address"] == f"{hub.url}/me/textures", told.exception
     assert hub.made[0]["visibility"] == "public"
     card = hub.files["me/textures"]["README.md"].decode()
     assert "hf://me/textures" in card and "Its health check passed" in card
