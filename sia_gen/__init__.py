@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sia_gen.core.lazy import attach
-from sia_gen.core.version import __version__
 
 if TYPE_CHECKING:
     from sia_gen.api import Sample, load_model, make_pairs, read_shards
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from sia_gen.core.data.dataset import open_dataset
     from sia_gen.core.errors import UserError
     from sia_gen.core.pixels.pairs import Pair
+    from sia_gen.core.version import __version__
 
 __all__ = [
     "Category",
@@ -38,6 +38,7 @@ __getattr__, __dir__ = attach(
         "Pair": "sia_gen.core.pixels.pairs",
         "Sample": "sia_gen.api",
         "UserError": "sia_gen.core.errors",
+        "__version__": "sia_gen.core.version",
         "load_model": "sia_gen.api",
         "make_pairs": "sia_gen.api",
         "open_dataset": "sia_gen.core.data.dataset",

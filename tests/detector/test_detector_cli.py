@@ -124,7 +124,7 @@ MISTAKES = {
     "nothing held out": (["--protocol", "held-out"], "needs --holdout"),
     "patience alone": (["--patience", "3"], "patience has nothing to look at"),
     "bad share": (["--channels", "1.5"], "each must be a whole number of at least 2, or a share"),
-    "bad ratio": (["--set", "rrs_ratio=1.5"], "rrs_ratio 1.5 is not in (0, 1]"),
+    "bad ratio": (["--set", "rrs_ratio=1.5"], "rrs_ratio 1.5: expected above 0 and at most 1"),
     "unknown tag": (["--weights", "pretrained:tv9"], "its tags are"),
     "missing shards": (["--shards", "/no/run"], "shards /no/run do not exist"),
     "foreign shards": (["--category", "stripes-b", "--shards", "TAR"], "not of line/stripes-b"),

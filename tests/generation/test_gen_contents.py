@@ -278,7 +278,7 @@ def load(config):
 
 
 def card(document, finished):
-    text = head("Grays", 5) + table(finished) + tail(finished)
+    text = head("Grays", finished) + table(finished) + tail(finished)
     return Card(name="grays", text=text, description="Gray squares.")
 '''
 
