@@ -2,13 +2,15 @@
 
     python benchmarks/reading.py [--images 1024] [--workers 2]
 
-256 x 256 crops of photographs with a sampler's grain. Reading: decoded images/s over all workers,
-the best of three passes each. Writing: the share of a job's wall time beyond the generator's own,
-with a generator that takes 100 ms an image (it sleeps, as a process does that waits for its GPU).
+256 x 256 crops of photographs with a sampler's grain. Memory of a long stream. Reading: decoded
+images/s over all workers, the best of three passes each: random access to shards, the stream that
+`--stream` reads, webdataset's loader. Writing: the share of a job's wall time beyond its generator,
+which takes 100 ms an image (it sleeps, as a process does that waits for its GPU).
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import tempfile
@@ -126,27 +128,28 @@ def streamed(tars: list[Path], workers: int) -> float:
 
 
 def stream_memory(root: Path, picture: Array8, samples: int) -> None:
-    """Prints the largest memory of this process while a long stream passes, read and decoded here.
+    """Prints this process's memory while a long shuffled stream passes, read and decoded here.
 
-    Shards of 1,000 images; after the first 1,000 samples, and after all of them.
+    Shards of 1,000 images; resident memory after the first 1,000 samples, a quarter, a half and all
+    of them, and the largest at any time.
     """
     import resource
 
     from sia_gen.streams.pipeline import stream
 
     tars = write(root, [picture] * 1000, "png", 1000) * (samples // 1000)
-
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    seen, first = 0, 0.0
-    for sample in stream(tuple(map(str, tars)), workers=0):
+    size = tars[0].stat().st_size / 1000 / 1000
+    page = os.sysconf("SC_PAGE_SIZE") / 2**20
+    found = []
+    flow = itertools.islice(stream(tuple(map(str, tars)), seed=1, workers=0), samples)
+    for seen, sample in enumerate(flow, start=1):
         if sample.image is None:
             raise SystemExit("an image was not decoded")
-        seen += 1
-        if seen == 1000:
-            first = peak()
-    print(f"stream of {seen} samples: {first:.0f} MiB after 1,000, {peak():.0f} MiB after all")
+        if seen in {1000, samples // 4, samples // 2, samples}:
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
+            found.append(f"{resident:.0f} MiB after {seen:,}")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"shuffled stream, PNG of {size:.0f} kB: {', '.join(found)}; at most {most:.0f} MiB")
 
 
 class Waiting:
@@ -206,8 +209,9 @@ def read_all(root: Path, pictures: list[Array8], workers: int) -> None:
         ("kB", 7),
         ("ours, random", 14),
         ("stream, shuffled", 18),
+        ("of random", 11),
         ("webdataset, in order", 22),
-        ("ratio", 8),
+        ("ours of it", 12),
     )
     row = "".join(f"{head:>{width}}" for head, width in heads)
     print(f"{'encoding':<10}{row}{'ours a CPU second':>20}")
@@ -218,7 +222,8 @@ def read_all(root: Path, pictures: list[Array8], workers: int) -> None:
             (*ours(tars, workers), streamed(tars, workers), theirs(tars, workers)) for _ in range(3)
         ]
         mine, cpu, flow, other = (max(column) for column in zip(*rows, strict=True))
-        figures = f"{mine:>14.0f}{flow:>18.0f}{other:>22.0f}{mine / other:>8.2f}{cpu:>20.0f}"
+        figures = f"{mine:>14.0f}{flow:>18.0f}{flow / mine:>11.2f}{other:>22.0f}"
+        figures += f"{mine / other:>12.2f}{cpu:>20.0f}"
         print(f"{name:<10}{size:>7.1f}{figures}", flush=True)
 
 

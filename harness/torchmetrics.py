@@ -28,8 +28,18 @@ from harness.metrics import fid
 from sia_gen.core.errors import UserError
 from sia_gen.core.statistics.histogram import PixelHistogram
 from sia_gen.core.statistics.inputs import binary, real
+from sia_gen.core.statistics.kid import of_subsets
 from sia_gen.core.statistics.pixels import region_weights
 from sia_gen.core.statistics.ranking import Ranking
+
+
+def _joined(held: list[Tensor] | Tensor) -> npt.NDArray[Any]:
+    """Returns a state's tensors as one array, (0,) where there are none."""
+    parts = [p.detach().cpu() for p in (held if isinstance(held, list) else [held])]
+    joined = torch.cat(parts) if parts else torch.zeros(0)
+    # NumPy has no bfloat16, and float16 is too coarse to be summed.
+    half = joined.dtype in (torch.bfloat16, torch.float16)
+    return np.asarray((joined.float() if half else joined).numpy())
 
 
 class _Registered(Metric):
@@ -58,10 +68,7 @@ class _Registered(Metric):
 
     def gathered(self, state: str) -> npt.NDArray[Any]:
         """Returns all that a state has collected, (0,) where that is nothing."""
-        held = getattr(self, state)
-        parts = held if isinstance(held, list) else [held]
-        joined = torch.cat([p.detach().cpu() for p in parts]) if parts else torch.zeros(0)
-        return joined.numpy()
+        return _joined(getattr(self, state))
 
     def value(self, *given: Any) -> Tensor:
         """Returns the registry's value of what the metric takes."""
@@ -169,37 +176,25 @@ class FID(FrechetInceptionDistance):
         moments = fid.Moments(len(total))
         moments.count = int(count)
         moments.mean = total / max(1, moments.count)
-        moments.scatter = squares - moments.count * np.outer(moments.mean, moments.mean)
+        moments.scatter = np.outer(total, -moments.mean)
+        moments.scatter += squares
         return moments
 
 
 class KID(KernelInceptionDistance):
-    """torchmetrics' KID with its states, features, arguments and draws, computed in one product."""
+    """torchmetrics' KID with its states, features, arguments and draws; `compute` shares work."""
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation over the subsets that torchmetrics would draw."""
-        x, y = (
-            torch.cat(list(held) if isinstance(held, list) else [held]).double()
-            for held in (self.real_features, self.fake_features)
-        )
+        x, y = (_joined(held) for held in (self.real_features, self.fake_features))
         for name, held in (("real", x), ("fake", y)):
             if len(held) < self.subset_size:
                 raise ValueError(f"{len(held)} {name} images, `subset_size` is {self.subset_size}")
-        # A subset as a row of 0 and 1: all its sums of kernel values are products with the kernel.
-        drawn = [torch.zeros(self.subsets, len(held), dtype=torch.float64) for held in (x, y)]
-        for row in range(self.subsets):
-            for side in drawn:
-                side[row, torch.randperm(side.shape[1])[: self.subset_size]] = 1.0
-        a, b = (side.to(x.device) for side in drawn)
-        gamma = 1.0 / x.shape[1] if self.gamma is None else self.gamma
-
-        def sums(left: Tensor, right: Tensor, p: Tensor, q: Tensor, *, pairs: bool) -> Tensor:
-            kernel = (left @ right.T * gamma + self.coef) ** self.degree
-            if pairs:
-                kernel.fill_diagonal_(0.0)
-            return ((p @ kernel) * q).sum(dim=1)
-
-        size = self.subset_size
-        within = sums(x, x, a, a, pairs=True) + sums(y, y, b, b, pairs=True)
-        values = within / (size * (size - 1)) - 2.0 * sums(x, y, a, b, pairs=False) / size**2
+        drawn = [
+            [torch.randperm(len(held))[: self.subset_size].numpy() for held in (x, y)]
+            for _ in range(self.subsets)
+        ]
+        kernel = {"gamma": self.gamma, "coef": self.coef, "degree": self.degree}
+        values = torch.from_numpy(of_subsets(x, y, *np.stack(drawn, axis=1), **kernel))
+        values = values.to(self.device)
         return values.mean(), values.std(unbiased=False)

@@ -114,17 +114,20 @@ def training_sources(
         return sources(options, task, normals), None
     from sia_gen.streams.pipeline import Draws, Sample, stream
 
+    side = options.resolution
+
     def share(part: int) -> Draws:
         def opened() -> Iterator[Sample]:
             seed = derive_seed(options.seed, "stream", part, step)
-            return stream(task.streams[part].urls, seed=seed, workers=STREAM_WORKERS, split=True)
+            urls = task.streams[part].urls
+            return stream(urls, seed=seed, workers=STREAM_WORKERS, split=True, side=side)
 
         return Draws(opened, at_once=True)
 
     def same(part: int) -> Draws:
         def opened() -> Iterator[Sample]:
             seed = derive_seed(options.seed, "stream", part, "prepare")
-            return stream(task.streams[part].urls, seed=seed, workers=0)
+            return stream(task.streams[part].urls, seed=seed, workers=0, side=side)
 
         return Draws(opened, at_once=False)
 

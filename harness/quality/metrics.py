@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from harness import metrics
 from harness.measure.entry import undefined, value_of
 from harness.quality.features import FeatureNetwork, Features
 from harness.quality.nearest import closest_pairs, picture
 from harness.quality.sets import Sets
+from harness.torchmetrics import FeatureMetric
 from sia_gen.core.pixels.images import resize_image
 from sia_gen.core.statistics.inputs import UndefinedMetric
 
@@ -52,8 +55,15 @@ def distances(network: FeatureNetwork, features: SetFeatures) -> dict[str, Any]:
             reason = f"{column.metric.name} needs {least} images in each set, found {counted}"
             found[name] = undefined(column.metric, reason, n=n)
         else:
-            found[name] = value_of(column.metric, partial(column.metric.of, *sets), n)
+            metric = FeatureMetric(column.metric.name, **column.variant.arguments)
+            for role, each in zip(metric.sets, sets, strict=True):
+                metric.update(torch.from_numpy(each), of=role)
+            found[name] = value_of(column.metric, partial(_value, metric), n)
     return found
+
+
+def _value(metric: FeatureMetric) -> float:
+    return float(metric.compute())
 
 
 def nearest_pictures(
@@ -79,7 +89,8 @@ def nearest_pictures(
 def diversity(network: FeatureNetwork, sets: Sets) -> tuple[dict[str, Any], dict[str, int]]:
     """Returns the metrics that embeddings stream through, and the numbers of their clusters.
 
-    Synthetic images pass in blocks: no pair of images is held.
+    Synthetic images pass in blocks: no pair of images is held. FeatureMetric would hold every
+    embedding: MB an image, where this holds a mean for each real anomaly.
     """
     n, found = (len(sets.chosen), len(sets.anomalous)), {}
     counts: dict[str, int] = {}

@@ -46,7 +46,10 @@ def tars_of(shards: str, category: Category, *, stream: bool = False) -> Tars:
     for tar, record in zip(tars.urls, tars.records, strict=True):
         found = record.get("category")
         if found != category.key and (record or not stream):
-            raise UserError(f"{tar} holds {found or 'no recorded category'}, not {category.key}")
+            hint = "" if record else ": --stream takes tars without records for the category's"
+            raise UserError(
+                f"{tar} holds {found or 'no recorded category'}, not {category.key}{hint}"
+            )
     return tars
 
 

@@ -31,7 +31,8 @@ class Context:
     image: Callable[[int], Array8]
     foreground: Callable[[int], Mask]
     shards: tuple[Path, ...] = ()
-    draw: Callable[[], Array8] | None = None  # the next streamed image, in place of shards
+    # The next streamed image, (resolution, resolution, 3), in place of shards.
+    draw: Callable[[], Array8] | None = None
     # Which images of a store (a shard's by their keys, textures by their paths) may be used.
     takes: Callable[[str], bool] = lambda _: True
 

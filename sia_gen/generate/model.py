@@ -26,7 +26,7 @@ FAKE = "testing:"
 TESTING = "SIA_GEN_TESTING"  # an importable module with `parse` and `load`
 
 
-class ModelFacts(Protocol):
+class KnownModel(Protocol):
     """What is known of a model without loading it."""
 
     @property
@@ -46,7 +46,7 @@ class ModelFacts(Protocol):
         """The model's health check: {"passed": bool, ...}, or empty where it was never measured."""
 
 
-class Generator(ModelFacts, Protocol):
+class Generator(KnownModel, Protocol):
     """A loaded model."""
 
     @property
@@ -95,23 +95,23 @@ def locate(model: str) -> str:
     return str(Path(find_model(model)).resolve())
 
 
-def describe(model: str) -> ModelFacts:
+def describe(model: str) -> KnownModel:
     """Returns a located model's facts, without torch."""
     if model.startswith(FAKE):
-        facts: ModelFacts = _fake(model).parse(model)
+        facts: KnownModel = _fake(model).parse(model)
         return facts
     from sia_gen.diffusion.model_folder import describe as describe_folder
 
     return describe_folder(local_folder(locate_address(model)))
 
 
-def as_trained(categories: tuple[Category, ...], facts: ModelFacts) -> tuple[Category, ...]:
+def as_trained(categories: tuple[Category, ...], facts: KnownModel) -> tuple[Category, ...]:
     """Returns categories whose files of more than 8 bits are read as when the model was trained."""
     ranges = getattr(facts, "value_ranges", {})
     return as_recorded(categories, {c.key: ranges[c.name] for c in categories if c.name in ranges})
 
 
-def describe_guidance(guidance: str, model: str, facts: ModelFacts) -> ClassifierFacts | None:
+def describe_guidance(guidance: str, model: str, facts: KnownModel) -> ClassifierFacts | None:
     """Returns a guiding classifier's facts, without torch; UserError where it fits no model."""
     if not guidance:
         return None
@@ -171,7 +171,7 @@ def resembles_normals(model: str) -> bool:
     return True
 
 
-def require_health(model: str, facts: ModelFacts, *, force: bool) -> None:
+def require_health(model: str, facts: KnownModel, *, force: bool) -> None:
     """Raises UserError for a model whose health check failed or is missing, unless forced."""
     passed = facts.health.get("passed")
     if passed is True or force:
@@ -184,7 +184,7 @@ def require_health(model: str, facts: ModelFacts, *, force: bool) -> None:
     raise UserError(message)
 
 
-def require_classes(model: str, facts: ModelFacts, categories: Sequence[str]) -> None:
+def require_classes(model: str, facts: KnownModel, categories: Sequence[str]) -> None:
     """Raises UserError where the model has no class for a category."""
     missing = [name for name in categories if name not in facts.classes]
     if missing:

@@ -22,7 +22,9 @@ from sia_gen.core.store.shards import MASK, NORMAL
 from sia_gen.core.store.tars import TarBuilder
 from sia_gen.generate import normals
 from sia_gen.generate.card import SHEET, Card, head, table, tail
-from sia_gen.generate.content import Prepared
+from sia_gen.generate.content import (
+    Prepared,
+)
 from sia_gen.generate.options import SynthesisOptions
 from sia_gen.runs import folder
 from sia_gen.runs.index import Finished

@@ -38,7 +38,6 @@ class Sdas:
     def __init__(self, options: Options, context: Context) -> None:
         self.options = options
         self._draw = context.draw
-        self._size = context.resolution
         if self._draw is not None:
             return
         reader = ShardReader(context.shards)
@@ -58,7 +57,7 @@ class Sdas:
     def pair(self, normal: Array8, region: Mask, rng: np.random.Generator) -> Pair:
         """Returns a pair whose anomaly is part of a random synthetic image."""
         if self._draw is not None:
-            synthetic = resize_image(self._draw(), self._size)
+            synthetic = self._draw()
         else:
             synthetic = self._images[int(rng.integers(len(self._images)))]
         return make_pair(normal, synthetic, region, self.options.opacity, rng)

@@ -3,14 +3,16 @@
     shard list -> node -> worker -> members -> samples -> shuffle -> decode
 
 With fewer shards than readers (processes times workers) each reader takes every so manyth sample
-instead of every so manyth shard. A process holds SHUFFLED encoded samples a worker, and the few
-decoded ones that workers have ready; no tar is ever held or copied.
+instead of every so manyth shard. A worker holds at most SHUFFLED encoded samples or, of large ones,
+HELD_BYTES and one more, and AHEAD decoded ones; of what is neither image nor metadata it holds the
+name alone. No tar is ever held or copied.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import random
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +22,12 @@ from typing import Any
 
 import webdataset
 from torch.utils.data import IterableDataset
-from webdataset.tariterators import group_by_keys
+from webdataset.tariterators import base_plus_ext, group_by_keys
 from webdataset.utils import pytorch_worker_info
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels import png
-from sia_gen.core.pixels.images import Array8
+from sia_gen.core.pixels.images import Array8, resize_image
 from sia_gen.core.seeds import derive_seed
 from sia_gen.core.store.paths import relative_name
 from sia_gen.core.store.shards import IMAGE_SUFFIXES, MASK, PAIR_SUFFIXES, PICKLES
@@ -33,7 +35,8 @@ from sia_gen.core.store.tars import MAX_MEMBER, UNREADABLE
 from sia_gen.streams.addresses import open_file
 
 SHUFFLED = 256  # encoded samples among which a worker draws the next one
-AHEAD = 4  # decoded samples that a worker has ready
+HELD_BYTES = 64 * 2**20  # of those
+AHEAD = 2  # decoded samples that a worker has ready
 _IMAGES = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 
 
@@ -51,10 +54,11 @@ def _members(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yields the files of tars as webdataset's grouping takes them, {} behind each tar.
 
     webdataset's own expander reads whatever a member claims to be: here links, pickles, foreign
-    paths and members larger than any image are refused before they are read.
+    paths, and members and samples larger than any image, are refused, and what no sample is made of
+    (masks, labels, other people's arrays) is passed over: its content is b"".
     """
     for source in sources:
-        url = source["url"]
+        url, key, held = source["url"], "", 0
         try:
             with open_file(url) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
                 while (member := tar.next()) is not None:
@@ -62,14 +66,25 @@ def _members(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     if member.isdir():
                         continue
                     _check(url, member)
-                    content = tar.extractfile(member)
-                    if content is not None:
-                        yield {"fname": member.name, "data": content.read(), "__url__": url}
+                    content = tar.extractfile(member) if _is_used(member.name) else None
+                    data = b"" if content is None else content.read()
+                    before, key = key, str(base_plus_ext(member.name)[0])
+                    held = len(data) + (held if key == before else 0)
+                    if held > MAX_MEMBER:
+                        raise UserError(f"{url}: sample {key!r} is of {held} bytes: refused")
+                    yield {"fname": member.name, "data": data, "__url__": url}
         except UserError:
             raise
         except UNREADABLE as error:
             raise UserError(f"{url} cannot be read as a tar: {_one_line(error)}") from error
         yield {}
+
+
+def _is_used(name: str) -> bool:
+    suffix = name.rpartition("/")[2].partition(".")[2].lower()
+    return suffix == "json" or (
+        suffix.rpartition(".")[2] in _IMAGES and suffix not in PAIR_SUFFIXES
+    )
 
 
 def _check(url: str, member: tarfile.TarInfo) -> None:
@@ -95,10 +110,35 @@ def _image_of(sample: dict[str, Any]) -> str:
     return found[0]
 
 
-def _decoded(sample: dict[str, Any], *, pixels: bool) -> Sample:
+def _shuffled(samples: Iterable[dict[str, Any]], seed: int) -> Iterator[dict[str, Any]]:
+    """Yields samples in an order drawn from `seed`.
+
+    webdataset's own shuffle bounds the number of samples, not their bytes: 256 photographs of a
+    line-scan camera are gigabytes.
+    """
+    rng, held, size = random.Random(seed), list[dict[str, Any]](), 0
+    for sample in itertools.chain(samples, [None]):
+        if sample is not None:
+            held.append(sample)
+            size += _size(sample)
+        while held and (sample is None or len(held) >= SHUFFLED or size > HELD_BYTES):
+            place = rng.randrange(len(held))
+            held[place], held[-1] = held[-1], held[place]
+            drawn = held.pop()
+            size -= _size(drawn)
+            yield drawn
+
+
+def _size(sample: dict[str, Any]) -> int:
+    return sum(len(value) for value in sample.values())
+
+
+def _decoded(sample: dict[str, Any], *, pixels: bool, side: int | None) -> Sample:
     suffix = _image_of(sample)
     where = f"{sample['__url__']}:{sample['__key__']}"
     image = png.read(sample[suffix], f"{where}.{suffix}") if pixels else None
+    if image is not None and side is not None:
+        image = resize_image(image, side)
     try:
         metadata = json.loads(sample.get("json", b"{}"))
     except (ValueError, RecursionError) as error:
@@ -131,9 +171,14 @@ class _Source(IterableDataset[Any]):
     """The samples of one reader: a single pass in order, or shuffled passes without end."""
 
     def __init__(
-        self, urls: tuple[str, ...], seed: int | None, *, split: bool, pixels: bool
+        self,
+        urls: tuple[str, ...],
+        seed: int | None,
+        decode: Callable[[dict[str, Any]], Sample],
+        *,
+        split: bool,
     ) -> None:
-        self.urls, self.seed, self.split, self.pixels = urls, seed, split, pixels
+        self.urls, self.seed, self.decode, self.split = urls, seed, decode, split
 
     def __iter__(self) -> Iterator[Sample | _Fault]:
         passes: Iterable[int] = (0,) if self.seed is None else itertools.count()
@@ -164,7 +209,7 @@ class _Source(IterableDataset[Any]):
         if self.seed is not None:
             order = derive_seed(self.seed, "shards", number)  # the same for all readers
             own = derive_seed(self.seed, "samples", number, rank if self.split else 0, worker)
-            shuffle = webdataset.shuffle(SHUFFLED, initial=SHUFFLED // 4, seed=own)
+            shuffle = partial(_shuffled, seed=own)
         return iter(
             webdataset.DataPipeline(
                 webdataset.SimpleShardList(list(self.urls), seed=order),
@@ -174,7 +219,7 @@ class _Source(IterableDataset[Any]):
                 None if self.seed is None else webdataset.select(_is_alone),
                 *(() if by_shard else splits),
                 shuffle,
-                webdataset.map(partial(_decoded, pixels=self.pixels)),
+                webdataset.map(self.decode),
             )
         )
 
@@ -190,18 +235,19 @@ def stream(
     workers: int = 1,
     split: bool = False,
     pixels: bool = True,
+    side: int | None = None,
 ) -> Iterator[Sample]:
     """Yields the samples of tars: once in their order without a seed, else shuffled without end.
 
     Endless passes leave out pairs of image and mask. `workers` processes read and decode (0: this
     one); in order takes one at most, so that order is the tars'. `split` gives each process of a
-    training (RANK, WORLD_SIZE) its share. Without `pixels` nothing is decoded. UserError where a
-    tar cannot be read, or holds what is refused.
+    training (RANK, WORLD_SIZE) its share. Without `pixels` nothing is decoded; with `side` workers
+    resize to side x side. UserError where a tar cannot be read, or holds what is refused.
     """
     if seed is None and workers > 1:
         raise ValueError("samples in order come from one worker")
     loader = webdataset.WebLoader(
-        _Source(urls, seed, split=split, pixels=pixels),
+        _Source(urls, seed, partial(_decoded, pixels=pixels, side=side), split=split),
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers,

@@ -60,7 +60,7 @@ def test_other_libraries_come_in_the_same_form(capsys: pytest.CaptureFixture[str
 
 
 def test_a_command_that_fails_says_so_in_the_form_that_was_asked_for(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "sia_gen.cli.main", "status", str(tmp_path / "nowhere")]
+    words = [sys.executable, "-m", "sia_gen.cli", "status", str(tmp_path / "nowhere")]
     done = subprocess.run([*words, "--log-format", "json"], capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     found = json.loads(line)

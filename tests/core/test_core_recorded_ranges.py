@@ -107,6 +107,15 @@ def test_all_that_read_the_normal_images_beside_shards_read_them_alike(
     assert len(ShardReader([tar])) == 2
 
 
+@pytest.mark.parametrize("place", ["x" * 5000, "a\0b", "nowhere"])
+def test_shards_that_no_path_can_be_are_told(data: Path, tmp_path: Path, place: str) -> None:
+    options = SynthesisOptions(
+        method="sdas", out=str(tmp_path / "pairs"), data=str(data), shards=place, resolution=16
+    )
+    with pytest.raises(UserError, match="do not exist"):
+        pairs.prepare(options)
+
+
 def test_a_sheet_of_methods_reads_at_the_range(
     data: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import gen_support as support
 import numpy as np
 import pytest
+from shard_files import write_record, write_tar
 
 from detector.data.task import single
 from detector.models import realnet
@@ -20,15 +21,7 @@ from sia_gen.core.context import context_of
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.seeds import generator
-from sia_gen.core.store.shards import (
-    MASK,
-    NORMAL,
-    ShardReader,
-    Synthetic,
-    find_shards,
-    write_record,
-    write_tar,
-)
+from sia_gen.core.store.shards import MASK, NORMAL, ShardReader, Synthetic, find_shards
 from sia_gen.generate.contents import sdas_inplace
 from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
 from sia_gen.generate.run import run

@@ -250,7 +250,8 @@ def test_lost_images_and_escaping_paths_become_gray_tiles(
     edit(folder, lambda d: [i.update(path="../secret.png") for i in d["items"]])
     (record,) = detection.run([folder], tmp_path / "results", data=tmp_path / "run")
     assert any("shown as gray" in note for note in record["notes"])
-    assert examples.find_image("../secret.png", [tmp_path / "run"]) is None
+    for name in ("../secret.png", "/" + "x" * 5000, "x" * 5000, "/a\0b", "\ud800"):
+        assert examples.find_image(name, [tmp_path / "run"]) is None
     assert len(record["artifacts"]["examples"]) == 6
 
 

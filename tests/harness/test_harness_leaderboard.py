@@ -91,6 +91,16 @@ def test_a_terminal_shows_what_fits_and_wide_shows_all() -> None:
     assert narrow.count("brick") > wide.count("brick") == 1  # the categories' table is folded
 
 
+def test_a_table_of_an_untrained_network_fits_too() -> None:
+    names = ("fid", "kid", "density", "coverage", "clustered_lpips", "memorisation",
+             "fid_to_normal", "kid_to_normal", "fid_reference", "kid_reference")  # fmt: skip
+    values = {f"{name}@{tables.UNREAL}": 0.5 for name in names}
+    found = record_of(kind="quality", metrics=values, networks={tables.UNREAL: "ab"}, image_size=64)
+    narrow = tables.as_text(board(found))
+    assert max(map(len, narrow.splitlines())) <= tables.WIDTH
+    assert f"FID@{tables.UNREAL}" in narrow and "left out, see --wide: density" in narrow
+
+
 def test_another_resolution_is_told_between_methods() -> None:
     other = record_of(value=0.6, method="plain", source="none")
     other["protocol"]["resolution"] = 256

@@ -145,11 +145,23 @@ def measured(rank: int, ranks: int) -> dict[str, float]:
     made = collection()
     for seed in range(rank, 4, ranks):
         made.update(*case(seed))
-    density, fid = FeatureMetric("density", feature=Pooled()), FID(feature=Pooled())
-    for part, of in ((images(1), "synthetic"), (images(2), "anomalous")):
-        density.update(part[rank::ranks], of=of)
-        fid.update(part[rank::ranks], real=of == "anomalous")
-    return values(made) | {"density": float(density.compute()), "fid": float(fid.compute())}
+    rng = np.random.default_rng(3)
+    scores, labels = torch.from_numpy(rng.random(40)), torch.from_numpy(rng.random(40) < 0.4)
+    names = [metric.name for metric in metrics.of_kind("image")]
+    of_images = MetricCollection({name: ImageMetric(name) for name in names})
+    of_images.update(scores[rank::ranks], labels[rank::ranks])
+    found = values(made) | values(of_images)
+    for name, sets in SETS.items():
+        metric = FeatureMetric(name, feature=Pooled())
+        for number, of in enumerate(sets, start=1):
+            metric.update(images(number)[rank::ranks], of=of)
+        found[name] = float(metric.compute())
+    # Subsets of all images: the order in which processes gather them draws no others.
+    fid, kid = FID(feature=Pooled()), KID(feature=Pooled(), subsets=2, subset_size=60)
+    for part, is_real in ((images(1), False), (images(2), True)):
+        fid.update(part[rank::ranks], real=is_real)
+        kid.update(part[rank::ranks], real=is_real)
+    return found | {"fid": float(fid.compute()), "kid": float(kid.compute()[0])}
 
 
 def tell(out: Path) -> None:
@@ -163,6 +175,7 @@ def tell(out: Path) -> None:
     state.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     for rank in children.ranks(tmp_path, tell, tmp_path / "found.json"):
         assert rank.wait() == 0, rank.said()

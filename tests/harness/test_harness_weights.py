@@ -26,7 +26,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_list_names_the_files_that_the_networks_open() -> None:
     files = {entry.name: entry.file for entry in ENTRIES}
     assert files["inception"] == features.INCEPTION_FILE
-    for name, (_, file, _) in features.TRUNKS.items():
+    for name, file in features.TRUNKS.items():
         assert files[name] == file
     assert {entry.name for entry in ENTRIES} == set(features.NAMES) - {
         "timm:NAME", "tiny-random",

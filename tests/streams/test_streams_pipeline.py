@@ -18,6 +18,7 @@ from shard_files import write_record, write_tar
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
 from sia_gen.core.store.shards import ShardReader, Synthetic
+from sia_gen.streams import pipeline
 from sia_gen.streams.addresses import as_place, open_tars
 from sia_gen.streams.pipeline import SHUFFLED, Sample, stream
 
@@ -100,8 +101,11 @@ def test_worker_processes_share_the_samples(tmp_path: Path) -> None:
     assert sorted(seen) == [f"x-{i:05}" for i in range(16)]
 
 
-def test_a_stream_holds_a_bounded_number_of_samples(tmp_path: Path) -> None:
-    """However long a tar is, no more than the shuffle's samples are read before the first."""
+@pytest.mark.parametrize("few", [False, True], ids=["by number", "by bytes"])
+def test_a_stream_holds_a_bounded_part_of_a_tar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    """However long a tar is, no more than the shuffle holds is read before the first sample."""
     shards(tmp_path, 1, 4 * SHUFFLED)
     read = 0
 
@@ -112,20 +116,19 @@ def test_a_stream_holds_a_bounded_number_of_samples(tmp_path: Path) -> None:
             read += len(content)
             return content
 
-    import sia_gen.streams.pipeline as module
-
     path = tmp_path / "x-00000.tar"
-    original = module.open_file
-    module.open_file = lambda url: Counting(io.FileIO(url))  # type: ignore[assignment]
-    try:
-        next(stream((str(path),), seed=1, workers=0))
-    finally:
-        module.open_file = original
-    assert 0 < read < path.stat().st_size / 2
+    monkeypatch.setattr(pipeline, "open_file", lambda url: Counting(io.FileIO(url)))
+    if few:
+        monkeypatch.setattr(pipeline, "HELD_BYTES", 20 * len(encode_png(image(0))))
+    samples = stream((str(path),), seed=1, workers=0)
+    first = [next(samples).key]
+    assert 0 < read < path.stat().st_size / (20 if few else 2)
+    every = first + keys(samples, 4 * SHUFFLED - 1)
+    assert len(set(every)) == 4 * SHUFFLED and every != sorted(every)
 
 
 def other_peoples(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> str:
-    with tarfile.open(path, "w") as tar:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size, member.type = len(content), kind
@@ -154,6 +157,29 @@ def test_other_peoples_tars_are_read_by_braces_and_over_http(tmp_path: Path) -> 
         web = open_tars(f"http://127.0.0.1:{server.server_port}/set-{{000..001}}.tar", None)
         assert keys(stream(web.urls, workers=0)) == wanted
         server.shutdown()
+
+
+def test_compressed_tars_are_read_as_a_stream_alone(tmp_path: Path) -> None:
+    members = {f"{i}.{kind}": encode_png(image(i)) for i in range(3) for kind in ("png", "npy")}
+    url = other_peoples(tmp_path / "x.tar.gz", members)
+    assert as_place(url) is None
+    (sample, *rest) = stream(open_tars(url, None).urls, side=4)
+    assert [sample.key, *(s.key for s in rest)] == ["0", "1", "2"]
+    assert sample.image is not None and sample.image.shape == (4, 4, 3)
+    with pytest.raises(UserError, match=r"it is compressed: give --stream"):
+        ShardReader([Path(url)])
+    (tmp_path / "x.tar.gz").write_bytes(Path(url).read_bytes()[:100])
+    with pytest.raises(UserError, match=r"gz cannot be read as a tar"):
+        list(stream((url,)))
+
+
+def test_a_sample_larger_than_any_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_MEMBER", 1000)
+    url = other_peoples(tmp_path / "x.tar", {f"a.{i}.png": b"x" * 300 for i in range(5)})
+    with pytest.raises(UserError, match="sample 'a' is of 1200 bytes: refused"):
+        list(stream((url,), workers=0))
 
 
 @pytest.mark.parametrize(

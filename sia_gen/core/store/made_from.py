@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sia_gen.core.store.files import read_json
+from sia_gen.core.store.files import is_there, read_json
 from sia_gen.core.store.objects import Location
 
 RECORDS = ("run.json", "synthesis.json")
@@ -27,6 +28,8 @@ class MadeFrom:
 
 def made_from(shards: Location) -> MadeFrom | None:
     """Returns what the run was made from that `shards` is, or lies in; None where nothing says."""
+    if isinstance(shards, Path) and not is_there(str(shards)):
+        return None
     folder = shards
     for _ in range(LEVELS + 1):
         for name in RECORDS:
@@ -44,7 +47,11 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _read(path: Location) -> MadeFrom | None:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # too long a name
+        return None
+    if not found:
         return None
     content = _object(read_json(path))
     data = content.get("data") or _object(content.get("options")).get("data")

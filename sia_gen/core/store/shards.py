@@ -21,7 +21,7 @@ from sia_gen.core.pixels import png
 from sia_gen.core.pixels.images import Array8
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.documents import parse_json
-from sia_gen.core.store.files import create_bytes, read_json, to_json, write_bytes
+from sia_gen.core.store.files import create_bytes, is_there, read_json, to_json, write_bytes
 from sia_gen.core.store.mirror import local_copy
 from sia_gen.core.store.objects import Location, StoreError
 from sia_gen.core.store.tars import Synthetic, Tar, members
@@ -221,10 +221,11 @@ def find_shards(folder: Location, category: str | None = None) -> Sequence[Locat
 
     `folder` may be a run, its `shards` folder, a category's folder or a single tar.
     """
+    there = is_there(str(folder)) if isinstance(folder, Path) else folder.exists()
+    if not there:
+        raise UserError(f"shards {str(folder)[:200]} do not exist: give a run folder or a tar")
     if folder.is_file():
         return [folder]
-    if not folder.is_dir():
-        raise UserError(f"shards {folder} do not exist: give a run folder or a tar")
     base = folder / "shards" if (folder / "shards").is_dir() else folder
     tars = _tars_below(base)
     found = ((tar, read_record(tar)) for tar in tars)

@@ -24,6 +24,7 @@ from sia_gen.core.pixels.images import Array8, decode
 from sia_gen.core.provenance import sha256_bytes
 from sia_gen.core.store.paths import relative_name
 
+GZIP = b"\x1f\x8b"
 MAX_MEMBERS = 2_000_000
 MAX_MEMBER = 4 * MAX_PIXELS  # bytes
 # What tarfile raises on bytes that are no tar; among them what it does not catch itself.
@@ -56,7 +57,15 @@ def members(path: Path) -> Iterator[Member]:
     except UserError:
         raise
     except (*UNREADABLE, RecursionError) as error:
-        raise UserError(f"{path} is not a readable uncompressed tar: {error}") from error
+        what: object = error
+        if isinstance(error, tarfile.ReadError) and _starts(path) == GZIP:
+            what = "it is compressed: give --stream, or gunzip it"
+        raise UserError(f"{path} is not a readable uncompressed tar: {what}") from error
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GZIP))
 
 
 def _checked_member(path: Path, member: tarfile.TarInfo, length: int) -> Member:

@@ -22,6 +22,8 @@ def import_ray(options: ExecutionOptions) -> Any:
         _close_doors()
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's 15 lets workers starve beside other work of the machine: a start would time out.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     return ray
