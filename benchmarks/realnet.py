@@ -33,12 +33,15 @@ from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import backbone as backbones
 from detector.nets import preparation
+from detector.nets.whole import WholeImage
 from detector.options import TrainOptions, model_options, resolve
 from detector.training.constants import to_tensor
 from detector.training.train import accelerator_for
 from sia_gen.compute import device as devices
 from sia_gen.core.context import Context
 from sia_gen.core.pixels.images import Array8
+
+COMPONENTS = 170  # of a whole image: what 200 to 700 normal images needed
 
 
 def settle(device: torch.device) -> None:
@@ -219,12 +222,23 @@ def inference(
     return len(images) / seconds[0], len(images) / seconds[1], seconds[2], deviation
 
 
+def furnished(model: realnet.RealNet) -> realnet.RealNet:
+    """Returns a model with a memory and components of noise where its options want them."""
+    if model.bank is not None:
+        model.bank.members.normal_()
+    if model.options.whole:
+        channels = int(model.options.channels[-1])
+        model.whole = WholeImage(channels, model.options.whole, COMPONENTS)
+        model.whole.components.normal_()
+    return model
+
+
 def size_of(options: TrainOptions) -> tuple[float, float, float]:
     """Returns reconstruction parameters and all parameters in millions, GFLOP a forward pass."""
     inner = model_options(realnet.Options, options.options)
     with torch.device("meta"):
         net = backbones.empty(inner.backbone_options(0), "meta")
-        model = realnet.RealNet(net, inner).eval()
+        model = furnished(realnet.RealNet(net, inner)).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, options.resolution, options.resolution))
     restoring = sum(p.numel() for p in model.reconstructions.parameters())
@@ -279,9 +293,8 @@ def main(
         print(f"  forward     {gflop:.1f} GFLOP an image", flush=True)
         if sizes_only:
             continue
-        model = realnet.build(model_options(realnet.Options, options.options), 0).to(chosen)
-        if model.bank is not None:
-            model.bank.members.normal_()
+        model = furnished(realnet.build(model_options(realnet.Options, options.options), 0))
+        model.to(chosen)
         spent = training(model, options, precision, rounds, chosen)
         print(
             f"  training    {spent[1]:.2f} pairs/s ({precision}), plain {spent[0]:.2f} (fp32):"

@@ -34,7 +34,8 @@ class WholeImage(nn.Module):
     def forward(self, features_BCHW: Tensor) -> Tensor:
         """Returns the root mean square over channels of what is left, (B, 1, side, side)."""
         rows = self.pooled(features_BCHW) - self.mean
-        with torch.autocast(rows.device.type, enabled=False):
+        device = "cpu" if rows.is_meta else rows.device.type
+        with torch.autocast(device, enabled=False):
             left = rows - (rows @ self.components.T) @ self.components
         places = left.unflatten(1, (-1, self.side, self.side))
         return places.square().mean(1, keepdim=True).sqrt()
