@@ -188,6 +188,8 @@ def boards(root: Path, pairs: Path, train: int, normal: int, defects: int) -> No
         name, rng = sides["test"][tries % len(sides["test"])], generator("boards", "defect", tries)
         tries += 1
         template, image = (read_image(pairs / f"{name}_{k}.jpg") for k in ("temp", "test"))
+        if np.ptp(image.astype(int), axis=2).max() > 60:
+            continue  # somebody drew boxes and names on it
         boxed = np.zeros(image.shape[:2], dtype=np.bool_)
         for line in (pairs / f"{name}.txt").read_text().splitlines():
             left, top, right, bottom = map(int, line.split()[:4])
