@@ -175,7 +175,10 @@ class ExecutionOptions(Checked):
         metavar="SECONDS",
     )
     start_timeout: float = option(
-        300.0, "Seconds until the first worker is ready.", above=0, command_line=False
+        300.0,
+        "A worker that has not loaded its model for so long is killed (Ray only).",
+        above=0,
+        metavar="SECONDS",
     )
     wait: float = option(
         0.0,
