@@ -63,9 +63,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     Of an exported ONNX file the facts that travel in it.
     """
     if folder.suffix == exported.SUFFIX:
-        facts = exported.read_facts(folder)
-        facts["options"] = current_names(TrainOptions, facts["options"], str(folder))
-        return facts
+        return _checked(exported.read_facts(folder), folder)
     if folder.suffix in {".safetensors", ".json"}:
         folder = folder.parent
     path = folder / runfolder.DOCUMENT
@@ -75,8 +73,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"{folder} holds no {runfolder.DOCUMENT}{state}; `detector train` makes it, and"
             " --model wants RUN/<dataset>/<category>"
         )
-    facts = read_json(path)
-    if not isinstance(facts, dict) or facts.get("kind") != "detector checkpoint":
+    return _checked(read_json(path), path)
+
+
+def _checked(facts: Any, path: Path) -> dict[str, Any]:
+    """Returns facts that are a checkpoint's of this schema, the options under today's names."""
+    known = isinstance(facts, dict) and isinstance(facts.get("options"), dict)
+    if not known or facts.get("kind") != "detector checkpoint":
         raise UserError(f"{path} is no detector's checkpoint")
     if facts.get("schema") != SCHEMA:
         raise UserError(f"{path}: schema {facts.get('schema')}, this version reads {SCHEMA}")

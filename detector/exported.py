@@ -12,6 +12,7 @@ from torch import Tensor
 from detector.model import Detector
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.store.documents import DocumentError, parse_json
 
 SUFFIX = ".onnx"
 FACTS = "checkpoint"  # the key of the checkpoint's facts in the file's metadata
@@ -48,7 +49,13 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"{path} does not hold the facts of its checkpoint (0.1.0 wrote none, other programs"
             " neither): export the checkpoint again, or give its folder"
         )
-    return {**json.loads(text), "sha256": sha256_file(path)}
+    try:
+        facts = parse_json(text)
+    except DocumentError as error:
+        raise UserError(f"{path}: the facts in it cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: the facts in it are no checkpoint's")
+    return {**facts, "sha256": sha256_file(path)}
 
 
 class Exported(Detector):

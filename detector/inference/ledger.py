@@ -15,6 +15,7 @@ from typing import Any
 from detector.inference.outputs import TABLE
 from sia_gen.core.errors import UserError
 from sia_gen.core.provenance import hash_options
+from sia_gen.core.store.documents import parse_json
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.text import CsvWriter
 
@@ -43,7 +44,7 @@ class Ledger:
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if row["identity"] == self._identity:
                     self._kept[row["path"]] = row
             except (ValueError, TypeError, KeyError) as error:

@@ -14,6 +14,7 @@ from sia_gen.cli import main as sia_gen_cli
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import encode_png
+from sia_gen.core.store import hub
 from sia_gen.core.store.files import write_bytes
 from sia_gen.core.store.objects import locate, require_local
 
@@ -79,3 +80,9 @@ def test_every_data_takes_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert open_dataset(f"file://{tmp_path / 'here'}").one("nut").train == (local / "0.png",)
     with pytest.raises(UserError, match="scheme 'https' is refused"):
         open_dataset("https://host/parts")
+
+
+def test_a_hub_address_stays_in_its_repository() -> None:
+    for key in ("a/b/../../x", "datasets/a/b/../c"):
+        with pytest.raises(UserError, match=r"hf://.*refused"):
+            hub.snapshot(key)

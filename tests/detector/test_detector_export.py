@@ -21,6 +21,24 @@ from sia_gen.core.errors import UserError, VerificationError
 from sia_gen.core.pixels.images import read_image
 
 
+@pytest.mark.parametrize(
+    "facts", ["[]", "{}", "{bad", "[" * 100_000, '{"kind": "detector checkpoint", "schema": 1}']
+)
+def test_a_foreign_onnx_file_is_refused_in_one_line(facts: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info
+    ends = [value(name, onnx.TensorProto.FLOAT, [1]) for name in ("images", "maps")]
+    node = onnx.helper.make_node("Identity", ["images"], ["maps"])
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.helper.set_model_props(model, {"checkpoint": facts})
+    onnx.save(model, str(tmp_path / "a.onnx"))
+    with pytest.raises(UserError, match=r"a\.onnx"):
+        Detector.load(tmp_path / "a.onnx")
+
+
 def test_onnx_file_gives_the_same_maps_in_onnxruntime(
     trained: Path, stripes: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

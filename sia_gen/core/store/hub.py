@@ -13,6 +13,7 @@ from typing import Literal
 
 from sia_gen.core.errors import UserError
 from sia_gen.core.log import on_terminal
+from sia_gen.core.store.paths import relative_name
 from sia_gen.core.version import __version__
 
 SCHEME = "hf"
@@ -63,7 +64,7 @@ def snapshot(key: str) -> Path:
     if len(parts) < 2:
         raise UserError(f"{SCHEME}://{key}: expected {SCHEME}://[datasets/]OWNER/NAME[/PATH]")
     name, _, revision = parts[1].partition("@")
-    below = "/".join(parts[2:])
+    below = str(relative_name("/".join(parts[2:]), f"{SCHEME}://{key}")) if parts[2:] else ""
     try:
         home = snapshot_download(
             f"{parts[0]}/{name}", repo_type=kind, revision=revision or None,
