@@ -9,10 +9,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.pixels.perlin import mask as perlin
+from sia_gen.core.statistics.kid import unbiased
 from sia_gen.diffusion.generator import Generator, load_generator
+from sia_gen.diffusion.health_features import real
 from sia_gen.diffusion.in_place import sample_in_place, steps_of
 from sia_gen.diffusion.model_folder import find_model
 from sia_gen.diffusion.sampling import image_generators, to_tensor
@@ -116,8 +119,6 @@ def shipped() -> Generator:
 
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
-    from sia_gen.core.data.dataset import open_dataset
-
     category = next(iter(open_dataset("textures").select("brick")))
     rng, masks = np.random.default_rng(3), []
     while len(masks) < 4:
@@ -166,6 +167,22 @@ def test_depth_and_strength_raise_the_distance(shipped: Generator, pairs: Pairs)
     assert by_depth == sorted(by_depth)
     by_strength = [distance(grown(shipped, pairs, s, 0.3), pairs) for s in (0.0, 1.0, 5.0)]
     assert by_strength == sorted(by_strength)
+
+
+def test_without_strength_what_grows_is_normal(shipped: Generator) -> None:
+    """s = 0 gives other content that is no further from normal images than s = 0 samples are."""
+    category = next(iter(open_dataset("textures").select("brick")))
+    normals = np.stack([read_image(path, 64) for path in category.train[:24]])
+    others = np.stack([read_image(e.path, 64) for e in category.test if not e.anomalous])
+    masks = np.zeros((24, 64, 64), dtype=np.bool_)
+    masks[:, 8:56, 8:56] = True
+    seeds, none = list(range(24)), [0.0] * 24
+    grown = shipped.in_place("brick", seeds, none, normals, masks, 0.75)
+    whole = shipped.images("brick", seeds, none)
+    assert np.abs(grown.astype(float) - normals)[masks].mean() > 5
+    see = real()
+    near, far = (unbiased(see(x), see(others)) for x in (grown, whole))
+    assert near <= far
 
 
 def test_what_does_not_fit_is_named(shipped: Generator, pairs: Pairs) -> None:
