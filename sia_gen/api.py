@@ -44,7 +44,7 @@ def load_model(
     device: str = "auto",
     precision: str = "auto",
     steps: int = 100,
-    sampler: str = "iddpm",
+    sampler: str = "auto",
     force: bool = False,
 ) -> Generator:
     """Returns a trained diffusion model, `textures` or a folder, ready to make images.

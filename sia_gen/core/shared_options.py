@@ -6,6 +6,9 @@ from typing import Any
 
 from sia_gen.core.options import option
 
+# The reverse steps of SDAS (sia_gen/diffusion/scheduler.py), and what leaves it to the model.
+SAMPLERS = ("iddpm", "ddim", "dpmpp-2m-sde")
+AUTO = "auto"
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 

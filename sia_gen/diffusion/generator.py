@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Seeds = Sequence[int] | Sequence[torch.Generator]
 Floats = npt.NDArray[np.float32]
-SAMPLERS = ("iddpm", "ddim")
 
 
 def load_unet(model: Path) -> torch.nn.Module:
@@ -214,7 +213,7 @@ def load_generator(
     device: str = "auto",
     precision: str = "auto",
     steps: int = 0,
-    sampler: str = "iddpm",
+    sampler: str = "auto",
     truncate: bool = False,
     guidance: Path | None = None,
     guidance_scale: float = 1.0,
@@ -222,15 +221,13 @@ def load_generator(
 ) -> Generator:
     """Returns a generator for a model folder, on a device in a precision; UserError otherwise.
 
-    `steps` 0 are the model's own, or 20. `guidance` is a classifier folder, whose gradient steers
-    every image to its category; `compiled` costs minutes before the first image (see
-    benchmarks/results/sampling.md).
+    `steps` 0 are the model's own, or 20; `sampler` auto is its own, or iddpm. `guidance` is a
+    classifier folder, whose gradient steers every image to its category; `compiled` costs minutes
+    before the first image (see benchmarks/results/sampling.md).
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     chosen = devices.choose_device(device)
     facts = describe(model)
-    steps = facts.steps(steps)
+    steps, sampler = facts.steps(steps), facts.sampler_of(sampler)
     steered = None
     if guidance is not None:
         from sia_gen.diffusion.classifier import load_guidance

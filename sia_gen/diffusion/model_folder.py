@@ -13,6 +13,7 @@ from typing import Any
 
 from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.provenance import sha256_file
+from sia_gen.core.shared_options import AUTO, SAMPLERS
 from sia_gen.core.store.files import read_json
 
 SCHEMA = 1
@@ -33,6 +34,7 @@ class ModelFacts:
     patch: int
     checkpoint_sha256: str
     sampling_steps: int = 0  # the only number of steps the model was finished for; 0: any
+    sampler: str = "iddpm"  # what it was judged by, and samples with unless another is asked for
     even_phases: bool = False  # sampling takes out the screen pattern of the fold (unet.py)
     health: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +53,18 @@ class ModelFacts:
                 f" {self.sampling_steps}"
             )
         return asked or self.sampling_steps or 20
+
+    def sampler_of(self, asked: str) -> str:
+        """Returns the sampler for a wish (auto: the model's own); UserError for an unknown one."""
+        if asked not in {AUTO, *SAMPLERS}:
+            raise UserError(f"sampler {asked!r}: expected one of {', '.join((AUTO, *SAMPLERS))}")
+        return self.sampler if asked == AUTO else asked
+
+
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler {name!r}: expected one of {', '.join(SAMPLERS)}")
+    return name
 
 
 def shipped_models() -> list[str]:
@@ -95,6 +109,7 @@ def describe(model: Path) -> ModelFacts:
             patch=int(facts["patch"]),
             checkpoint_sha256=str(facts["checkpoint_sha256"]),
             sampling_steps=int(facts.get("sampling_steps", 0)),
+            sampler=_known_sampler(str(facts.get("sampler", "iddpm"))),
             even_phases=bool(facts.get("even_phases", False)),
             health=dict(facts.get("health", {})),
             training=dict(facts.get("training", {})),

@@ -64,8 +64,8 @@ class TrainOptions(Checked):
     )
     sampler: str = option(
         "iddpm",
-        "The sampler that s = 0 samples are looked at and judged by.",
-        choices=("iddpm", "ddim"),
+        "The model's own sampler, by which it is looked at and judged too.",
+        choices=shared_options.SAMPLERS,
     )
     gradient_clip: float = option(1.0, "Largest gradient norm.", above=0, command_line=False)
     seed: int = option(0, "Decides weights, batches and noise.", low=0)

@@ -26,7 +26,7 @@ from sia_gen.core.errors import UserError, near_names
 from sia_gen.core.pixels.images import Array8, Mask
 from sia_gen.core.provenance import sha256_file
 from sia_gen.core.store.files import read_json, write_json
-from sia_gen.diffusion.generator import SAMPLERS, Generator, load_unet
+from sia_gen.diffusion.generator import Generator, load_unet
 from sia_gen.diffusion.model_folder import FACTS, WEIGHTS, ModelFacts, describe, find_model
 from sia_gen.diffusion.scheduler import SDASScheduler
 
@@ -92,7 +92,7 @@ class SDASPipeline(DiffusionPipeline):
         image: Any = None,
         mask_image: Any = None,
         depth: float = 0.5,
-        sampler: str = "iddpm",
+        sampler: str = "auto",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Returns images, one a class label (a name, or the model's number of it).
@@ -129,8 +129,7 @@ class SDASPipeline(DiffusionPipeline):
 
     def _generator(self, steps: int | None, sampler: str) -> Generator:
         """Returns the generator of these settings; its network is a copy in its own precision."""
-        if sampler not in SAMPLERS:
-            raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+        sampler = self.facts.sampler_of(sampler)
         device = devices.choose_device(str(self.device))
         steps = self.facts.steps(steps or 0)
         versions = tuple(p._version for p in self.unet.parameters())

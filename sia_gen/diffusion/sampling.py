@@ -50,13 +50,17 @@ def reverse(
     """
     strength = torch.tensor(list(strengths), dtype=torch.float32, device=x_t.device)
     count = len(scheduler.timesteps) if steps is None else steps
+    previous: Tensor | None = None
     for i in range(count - 1, -1, -1):
         t = scheduler.timesteps[len(scheduler.timesteps) - 1 - i]
         step = t.to(x_t.device).expand(len(generators))
         prediction = denoiser(x_t, step)
         guide = None if gradient is None else gradient(x_t, step)
-        x_t = scheduler.step(prediction, t, x_t, strength, generators, gradient=guide).prev_sample
-        x_t = x_t if after is None else after(x_t, i)
+        made = scheduler.step(
+            prediction, t, x_t, strength, generators, gradient=guide, previous=previous
+        )
+        previous = made.pred_original_sample
+        x_t = made.prev_sample if after is None else after(made.prev_sample, i)
     return x_t
 
 

@@ -42,6 +42,11 @@ class Schedule:
         return np.log(np.append(variance[1], variance[1:]))
 
     @property
+    def half_log_snr(self) -> Floats:
+        """Returns lambda = log(sqrt(a) / sqrt(1 - a)), which grows towards the image."""
+        return 0.5 * np.log(self.alphas_cumprod / (1.0 - self.alphas_cumprod))
+
+    @property
     def posterior_mean_coef1(self) -> Floats:
         """Returns the weight of x_0 in the mean of q(x_{t-1} | x_t, x_0)."""
         return self.betas * np.sqrt(self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)

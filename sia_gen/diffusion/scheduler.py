@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.shared_options import SAMPLERS
 from sia_gen.diffusion.schedule import SPACINGS, Schedule, linear, respace
 
 Tensor = torch.Tensor
@@ -46,9 +47,14 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
 
     The network predicts the noise (`epsilon`, as published) or the velocity
     sqrt(a) noise - sqrt(1 - a) x_0 (`v_prediction`, Salimans & Ho 2022: errors at high noise stay
-    bounded, which small networks and short trainings need). `algorithm` is `iddpm` (Eq. 2) or
-    `ddim` (Algorithm S1: the deterministic step, then noise of variance s Sigma with Sigma by
-    `perturbation`: learned, posterior beta tilde, or beta).
+    bounded, which small networks and short trainings need). `algorithm` is one of
+
+    - `iddpm` (Eq. 2);
+    - `ddim` (Algorithm S1: the deterministic step, then noise of variance s Sigma with Sigma by
+      `perturbation`: learned, posterior beta tilde, or beta);
+    - `dpmpp-2m-sde` (not the paper's): Eq. 2 with Sigma = beta tilde and x_0 extrapolated from two
+      predictions, the second-order stochastic step of Lu et al. (DPM-Solver++, 2022). A first-order
+      chain of 20 steps loses a quarter of the contrast even with a perfect network.
     """
 
     order = 1
@@ -87,8 +93,10 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
                 f"SDASScheduler: prediction_type {prediction_type!r} is not epsilon or v_prediction"
             )
             raise UserError(message)
-        if algorithm not in {"iddpm", "ddim"}:
-            raise UserError(f"SDASScheduler: algorithm {algorithm!r} is not iddpm or ddim")
+        if algorithm not in SAMPLERS:
+            raise UserError(
+                f"SDASScheduler: algorithm {algorithm!r} is not one of {', '.join(SAMPLERS)}"
+            )
         if perturbation not in {"learned", "posterior", "beta"}:
             message = (
                 f"SDASScheduler: perturbation {perturbation!r} is not learned, posterior or beta"
@@ -125,6 +133,7 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         generators: Sequence[torch.Generator] | None = None,
         noise: Tensor | None = None,
         gradient: Tensor | None = None,
+        previous: Tensor | None = None,
     ) -> SDASOutput:
         """Returns one reverse step from x_t: model_output (B, 2C, H, W), sample (B, C, H, W).
 
@@ -132,6 +141,8 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         or drawn from one generator per image; the last step adds none. `gradient`, scale times
         grad_x log p(class | x_t), moves the mean by Sigma times itself (Dhariwal & Nichol 2021,
         Algorithm 1; with `ddim` the noise prediction, Algorithm 2): strength does not amplify it.
+        `previous` is the last step's `pred_original_sample`, for `dpmpp-2m-sde`; without it the
+        step is of first order.
         """
         if int(timestep) not in self._index:
             raise UserError(f"timestep {int(timestep)} is not in the chain {sorted(self._index)}")
@@ -147,16 +158,22 @@ class SDASScheduler(SchedulerMixin, ConfigMixin):
         if self.config.prediction_type == "v_prediction":
             product = float(self.chain.alphas_cumprod[i])
             epsilon = product**0.5 * prediction + (1.0 - product) ** 0.5 * sample.float()
-        mean, pred_x0 = _posterior_mean(
-            self.chain, i, sample.float(), epsilon, self.config.clip_sample
-        )
-        variance = _learned_variance(self.chain, i, v)
-        if gradient is not None and self.config.algorithm == "iddpm":
+        algorithm, x_t = self.config.algorithm, sample.float()
+        pred_x0 = _predicted_x0(self.chain, i, x_t, epsilon, self.config.clip_sample)
+        if algorithm == "dpmpp-2m-sde":
+            mean = _posterior_mean(
+                self.chain, i, x_t, _extrapolated(self.chain, i, pred_x0, previous)
+            )
+            variance = torch.full_like(v[:, :1], float(self.chain.posterior_variance[i]))
+        else:
+            mean = _posterior_mean(self.chain, i, x_t, pred_x0)
+            variance = _learned_variance(self.chain, i, v)
+        if gradient is not None and algorithm != "ddim":
             mean = mean + variance * gradient
-        if self.config.algorithm == "ddim":
+        if algorithm == "ddim":
             if gradient is not None:
                 pred_x0 = _guided_x0(self.chain, i, pred_x0, gradient)
-            mean = _ddim_mean(self.chain, i, sample.float(), pred_x0)
+            mean = _ddim_mean(self.chain, i, x_t, pred_x0)
             spread = (
                 strength * _perturbation(self.chain, i, variance, self.config.perturbation)
             ).sqrt()
@@ -178,14 +195,26 @@ def _checked_strength(strength: float | Tensor, sample: Tensor) -> Tensor:
     return value.view(-1, 1, 1, 1) if value.ndim else value
 
 
-def _posterior_mean(
-    chain: Schedule, i: int, x_t: Tensor, epsilon: Tensor, clip: bool
-) -> tuple[Tensor, Tensor]:
+def _predicted_x0(chain: Schedule, i: int, x_t: Tensor, epsilon: Tensor, clip: bool) -> Tensor:
     product = chain.alphas_cumprod[i]
     x0 = x_t * float(np.sqrt(1.0 / product)) - epsilon * float(np.sqrt(1.0 / product - 1.0))
-    x0 = x0.clamp(-1.0, 1.0) if clip else x0
-    mean = float(chain.posterior_mean_coef1[i]) * x0 + float(chain.posterior_mean_coef2[i]) * x_t
-    return mean, x0
+    return x0.clamp(-1.0, 1.0) if clip else x0
+
+
+def _posterior_mean(chain: Schedule, i: int, x_t: Tensor, x0: Tensor) -> Tensor:
+    return float(chain.posterior_mean_coef1[i]) * x0 + float(chain.posterior_mean_coef2[i]) * x_t
+
+
+def _extrapolated(chain: Schedule, i: int, x0: Tensor, previous: Tensor | None) -> Tensor:
+    """Returns x_0 in the middle of step i, in lambda, on the line through two predictions.
+
+    The last step, which ends in x_0 itself, stays as it is.
+    """
+    if previous is None or i == 0:
+        return x0
+    at = chain.half_log_snr
+    ratio = float((at[i - 1] - at[i]) / (at[i] - at[i + 1]))
+    return x0 + 0.5 * ratio * (x0 - previous)
 
 
 def _learned_variance(chain: Schedule, i: int, v: Tensor) -> Tensor:

@@ -171,6 +171,7 @@ def _publish(
             "resolution": options.resolution,
             "channels": channels,
             "patch": patch,
+            "sampler": options.sampler,
             "even_phases": options.even_phases,
             "sampling_steps": options.finish_steps if options.finish_from else 0,
             "checkpoint_sha256": sha256_file(folder / WEIGHTS),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sia_gen.core.data.category import Category, as_recorded
 from sia_gen.core.errors import UserError
 from sia_gen.core.pixels.images import Array8, Mask
+from sia_gen.core.shared_options import AUTO
 from sia_gen.core.store.mirror import local_folder
 from sia_gen.core.store.objects import is_url
 from sia_gen.core.store.objects import locate as locate_address
@@ -103,6 +104,11 @@ def describe(model: str) -> KnownModel:
     from sia_gen.diffusion.model_folder import describe as describe_folder
 
     return describe_folder(local_folder(locate_address(model)))
+
+
+def sampler_of(facts: KnownModel, asked: str) -> str:
+    """Returns the sampler for a wish; auto is the model's own, or iddpm."""
+    return str(getattr(facts, "sampler", "iddpm")) if asked == AUTO else asked
 
 
 def as_trained(categories: tuple[Category, ...], facts: KnownModel) -> tuple[Category, ...]:

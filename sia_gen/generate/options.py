@@ -17,7 +17,6 @@ from sia_gen.core.errors import UserError
 from sia_gen.core.options import Checked, like, option, settings
 from sia_gen.core.store.objects import require_local
 
-SAMPLERS = ("iddpm", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
 ENCODE = ("png", "webp", "realnet")
@@ -60,9 +59,10 @@ class RunOptions(Checked):
     )
     steps: int = option(20, "Sampling steps.", low=1)
     sampler: str = option(
-        "iddpm",
-        "iddpm: the ancestral reverse step; ddim: DDIM with perturbation.",
-        choices=SAMPLERS,
+        shared_options.AUTO,
+        "auto: the model's own; iddpm: the ancestral reverse step, as published; ddim: DDIM with"
+        " perturbation; dpmpp-2m-sde: of second order.",
+        choices=(shared_options.AUTO, *shared_options.SAMPLERS),
     )
     precision: str = option(
         "auto",

@@ -99,7 +99,8 @@ def make_preview(options: PreviewOptions, say: Callable[[str], None] = lambda _:
             rows += _in_place(generator, category, options, seeds, rows)
         blocks.append((category.key, rows))
         say(f"{category.key}: {len(seeds) * len(options.strengths)} images")
-    title = f"{options.model}, {options.sampler}, {options.steps} steps, seed {options.seed}"
+    sampler = models.sampler_of(facts, options.sampler)
+    title = f"{options.model}, {sampler}, {options.steps} steps, seed {options.seed}"
     if guidance:
         title += f", guided by {options.guidance} at {options.guidance_scale:g}"
     blocks = [(f"{name}   ({title})", rows) for name, rows in blocks]

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 
 from sia_gen.core.errors import UserError
+from sia_gen.core.shared_options import SAMPLERS
 from sia_gen.diffusion.sampling import image_generators, sample
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import even_phases, fold, unfold
@@ -44,7 +46,34 @@ def test_ddim_adds_noise_of_s_times_the_chosen_variance(kind: str) -> None:
     torch.testing.assert_close(added, s * expected, rtol=1e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize("algorithm", ["iddpm", "ddim"])
+@pytest.mark.parametrize("spacing", ["leading", "quadratic"])
+def test_the_second_order_step_is_that_of_diffusers(spacing: str) -> None:
+    """DPM-Solver++(2M) SDE, with the same timesteps, predictions and noise."""
+    ours = chain(algorithm="dpmpp-2m-sde", timestep_spacing=spacing, clip_sample=False)
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=1e-4,
+        beta_end=0.02,
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        lower_order_final=False,
+    )
+    theirs.set_timesteps(timesteps=ours.timesteps.tolist())
+    random = torch.Generator().manual_seed(0)
+    x = y = torch.randn(2, 3, 4, 4, generator=random)
+    previous = None
+    for t in ours.timesteps:
+        noise = torch.randn(x.shape, generator=random)
+        predicted = [torch.tanh(z * (1.0 + t / 1000)) for z in (x, y)]
+        variance = torch.rand(x.shape, generator=random)  # learned, and not looked at
+        step = ours.step(
+            torch.cat([predicted[0], variance], 1), t, x, noise=noise, previous=previous
+        )
+        previous, x = step.pred_original_sample, step.prev_sample
+        y = theirs.step(predicted[1], t, y, variance_noise=noise).prev_sample
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("algorithm", SAMPLERS)
 def test_each_image_has_its_own_strength(algorithm: str) -> None:
     scheduler, (x, output) = chain(algorithm=algorithm), tensors()
     strengths = [0.0, 0.1, 0.7]

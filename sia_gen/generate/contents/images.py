@@ -78,6 +78,7 @@ def prepare(options: RunOptions) -> PreparedImages:
         "dataset": dataset.name,
         "categories": names,
         "checkpoint_sha256": facts.checkpoint_sha256,
+        "sampler": model.sampler_of(facts, options.sampler),
         "resolution": facts.resolution,
         "guidance_sha256": guidance.checkpoint_sha256 if guidance else "",
         "guidance_scale": options.guidance_scale if guidance else 0.0,

@@ -86,6 +86,7 @@ def prepare(options: SynthesisOptions) -> Prepared:
         **asdict(own),
         "model": "",  # known by its hash; where it lies is of no meaning elsewhere
         "checkpoint_sha256": facts.checkpoint_sha256,
+        "sampler": models.sampler_of(facts, own.sampler),
         "precision": _precision(own.precision),
     }
 
