@@ -67,6 +67,13 @@ def _images(category: Category, path: Path, options: TrainOptions) -> list[Array
     return [image[t : t + side, x : x + side].copy() for t, x in zip(tops, lefts, strict=True)]
 
 
+def _mirrored(image_HWC: Array8, mirror: str) -> list[Array8]:
+    """Returns an image and its mirrored copies."""
+    rows = [image_HWC, image_HWC[::-1]] if mirror in {"vertical", "both"} else [image_HWC]
+    sides = [row[:, ::-1] for row in rows] if mirror in {"horizontal", "both"} else []
+    return rows + sides
+
+
 def read_normals(options: TrainOptions) -> NormalImages:
     """Returns the normal training images of the chosen categories at the run's resolution."""
     dataset = open_dataset(options.data, options.value_range)
@@ -80,7 +87,8 @@ def read_normals(options: TrainOptions) -> NormalImages:
         if category.value_range:
             ranges[category.name] = list(category.value_range)
             say(category.range_note())
-        shown = [image for path in train for image in _images(category, path, options)]
+        read = [image for path in train for image in _images(category, path, options)]
+        shown = [copy for image in read for copy in _mirrored(image, options.mirror)]
         images += shown
         labels += [label] * len(shown)
         apart = [image for path in held for image in _images(category, path, options)]

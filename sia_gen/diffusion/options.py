@@ -41,6 +41,12 @@ class TrainOptions(Checked):
         metavar="SIDE",
         shown="whole images",
     )
+    mirror: str = option(
+        "none",
+        "Train on mirrored copies too: where normal images look alike left to right, or upside"
+        " down. A few hundred images are soon known by heart.",
+        choices=("none", "horizontal", "vertical", "both"),
+    )
     steps: int = option(10_000, "Optimiser steps.", low=1)
     batch_size: int = option(16, "Images a step and process.", low=1)
     accumulate: int = option(1, "Batches a step.", low=1)
@@ -117,6 +123,7 @@ class TrainOptions(Checked):
             ("sampler", "iddpm"),
             ("value_range", None),
             ("tiles", 0),
+            ("mirror", "none"),
         ):
             if found[name] == before:
                 del found[name]

@@ -116,6 +116,20 @@ def test_tiles_are_crops_of_the_images_as_they_are(data: Path, tmp_path: Path) -
     assert merged.resolution == 32 and "tiles" not in options(data, tmp_path).identity()
 
 
+def test_mirrored_copies_join_the_training_images_alone(data: Path, tmp_path: Path) -> None:
+    plain = read_normals(options(data, tmp_path))
+    both = read_normals(options(data, tmp_path, mirror="both"))
+    assert len(both.images) == len(both.labels) == 4 * len(plain.images)
+    for k in (0, len(plain.images) - 1):
+        image, copies = plain.images[k], both.images[4 * k : 4 * k + 4]
+        for copy, expected in zip(
+            copies, (image, image[::-1], image[:, ::-1], image[::-1, ::-1]), strict=True
+        ):
+            np.testing.assert_array_equal(copy, expected)
+    for name, held in plain.held_out.items():
+        np.testing.assert_array_equal(both.held_out[name], held)
+
+
 def test_it_learns(
     learned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
