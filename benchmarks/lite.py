@@ -38,6 +38,7 @@ from sia_gen.core.store.files import read_json, write_json
 # Rows: what sets them apart from the recipe.
 ROWS: dict[str, tuple[str, ...]] = {
     "light": (),
+    "one-memory": ("--set", "bank_by_layer=false", "--set", "bank_neighbourhood=1"),
     "paper": ("--set", "discriminator=paper", "--set", "rrs=max&avg"),
     "unet": (
         "--layers", "2,3,4", "--channels", "40,64,64", "--set", "reconstruction=unet",
@@ -45,7 +46,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "--set", "sees_bank=false", "--set", "afs_batches=16", "--learning-rate", "1e-3",
     ),
 }  # fmt: skip
-# Weights of discriminator, memory and whole image.
+# Weights of discriminator, memory (the mean of all memories) and whole image.
 SUMS: dict[str, tuple[float, ...]] = {
     "discriminator": (1, 0, 0), "memory": (0, 1, 0), "whole": (0, 0, 1), "1 + 1": (1, 1, 0),
     "memory + whole": (0, 1, 1), "1 + 1 + 1": (1, 1, 1), "1 + 1 + 2": (1, 1, 2),
@@ -56,13 +57,16 @@ FIGURES = (*scorefile.IMAGE_SCORES, "pixel_auroc", "pixel_ap", "pro")
 
 @torch.no_grad()
 def evidence(model: RealNet, category: Category, size: int) -> np.ndarray[Any, Any]:
-    """Returns each kind of evidence of all test images in its deviations, (E, N, H, W)."""
+    """Returns discriminator, memory and whole image in deviations, (2 or 3, N, H, W)."""
     found: list[torch.Tensor] = []
     for start in range(0, len(category.test), 16):
         part = [read_image(e.path, size) for e in category.test[start : start + 16]]
         images = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float().div(255)
         mean, deviation = model.levels[:, :, None, None, None].unbind(1)
-        found.append((model.evidence(images) - mean) / deviation)
+        seen = (model.evidence(images) - mean) / deviation
+        groups = len(model.bank.groups) if model.bank else 0
+        memory = seen[1 : 1 + groups].mean(0, keepdim=True)
+        found.append(torch.cat([seen[:1], memory, seen[1 + groups :]]))
     return torch.cat(found, dim=1).numpy()
 
 

@@ -235,7 +235,7 @@ LATER: dict[str, Any] = {
 }  # fmt: skip
 LATER_OF_REALNET: dict[str, Any] = {
     "bank": 0, "sees_bank": False, "bank_weight": 0.0, "discriminator": "paper", "whole": 0,
-    "whole_weight": 0.0,
+    "whole_weight": 0.0, "bank_neighbourhood": 1, "bank_by_layer": False,
 }  # fmt: skip
 
 

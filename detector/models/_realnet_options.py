@@ -28,11 +28,13 @@ class Options(Checked):
     alike: some backbones (MobileNetV2) have linear features of very unlike scales.
 
     Beyond the paper: `discriminator` light is a smaller one for short trainings. `bank` members of
-    a memory of normal features are a second witness: with `reconstruction` bank their nearest one
-    is what is restored, without a network; `sees_bank` shows the distance to it to the
-    discriminator; `bank_weight` adds it to the discriminator's logit, each in its own deviations
-    over held-out normal images. `whole` is the side of the grid on which whole images are compared
-    with normal ones, by the deepest layer, and `whole_weight` what that adds to the same sum.
+    a memory of normal features, means over a square of `bank_neighbourhood` places (as in
+    PatchCore; an odd number), are a second witness: `bank_by_layer` gives each layer such a memory
+    of its own. With `reconstruction` bank their nearest member is what is restored, without a
+    network; `sees_bank` shows the distances to them to the discriminator; `bank_weight` adds their
+    mean to the discriminator's logit, each in its own deviations over held-out normal images.
+    `whole` is the side of the grid on which whole images are compared with normal ones, by the
+    deepest layer, and `whole_weight` what that adds to the same sum.
     """
 
     backbone: str = "wide_resnet50_2"
@@ -52,6 +54,8 @@ class Options(Checked):
     rrs_ratio: float = option(1 / 3, above=0, high=1)
     discriminator: str = option("paper", choices=tuple(DISCRIMINATORS))
     bank: int = option(0, low=0)
+    bank_neighbourhood: int = option(1, low=1)
+    bank_by_layer: bool = False
     sees_bank: bool = False
     bank_weight: float = option(0.0, low=0)
     whole: int = option(0, low=0)
@@ -81,6 +85,13 @@ class Options(Checked):
                 f"bank {self.bank}: give its number of members, and what it is for: reconstruction"
                 " bank, sees_bank or bank_weight above 0"
             )
+        if self.bank_neighbourhood % 2 == 0 or (self.bank_neighbourhood > 1 and not self.bank):
+            raise UserError(
+                f"bank_neighbourhood {self.bank_neighbourhood}: expected an odd number, above 1"
+                " with a bank only"
+            )
+        if self.bank_by_layer and not self.bank:
+            raise UserError("bank_by_layer needs a bank: give its number of members")
         if bool(self.whole) != bool(self.whole_weight):
             raise UserError(
                 f"whole {self.whole} and whole_weight {self.whole_weight}: give both above 0, or"
@@ -103,6 +114,7 @@ class Options(Checked):
 
 def describe(options: Options) -> dict[str, Any]:
     """Returns what a row of results must name: the parts that the paper's ablations change."""
+    around = options.bank_neighbourhood
     return {
         "layers": list(options.layers),
         "channels": list(options.channels),
@@ -113,6 +125,8 @@ def describe(options: Options) -> dict[str, Any]:
         "reconstruction": options.reconstruction,
         **({"discriminator": options.discriminator} if options.discriminator != "paper" else {}),
         **({"bank": options.bank, "sees_bank": options.sees_bank} if options.bank else {}),
+        **({"bank_neighbourhood": around} if around > 1 else {}),
+        **({"bank_by_layer": True} if options.bank_by_layer else {}),
         **({"bank_weight": options.bank_weight} if options.bank_weight else {}),
         **({"whole": options.whole, "whole_weight": options.whole_weight} if options.whole else {}),
     }

@@ -71,10 +71,12 @@ class RealNet(Detector):
         )
         self.rrs = rrs.ResidualSelection(sum(widths), options.rrs_ratio, options.rrs)
         judge = discriminators.KINDS[options.discriminator]
-        self.discriminator = judge(self.rrs.outputs + int(options.sees_bank))
-        self.bank = Bank(options.bank, sum(widths)) if options.bank else None
+        groups = self.kept if options.bank_by_layer else [sum(widths)]
+        self.bank = Bank(options.bank, groups) if options.bank else None
+        self.judged = self.rrs.outputs + len(groups) * int(options.sees_bank)
+        self.discriminator = judge(self.judged)
         self.whole: WholeImage | None = None  # once its size is known
-        self.weights = [1.0, options.bank_weight]
+        self.weights = [1.0, *[options.bank_weight / len(groups)] * len(groups)]
         self.weights += [options.whole_weight] if options.whole else []
         if options.bank_weight:
             # Mean and deviation of each kind of evidence over normal images.
@@ -107,18 +109,22 @@ class RealNet(Detector):
         kept = [reduce(x) for reduce, x in zip(self.reductions, layers, strict=True)]
         return [torch.cat([kept[i] for i in block], dim=1) for block in self.blocks]
 
+    def _joined(self, features: list[Tensor]) -> Tensor:
+        """Returns all blocks' features as the memory knows them, (B, C, H, W)."""
+        return preparation.joined(features, self.options.bank_neighbourhood)
+
     def witnesses(
         self, features: list[Tensor], own_B: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """Returns restored features per block, residuals (B, C, H, W), distances to the memory.
 
-        The memory's nearest members are one block of all. Distances (B, 1, H, W) are None without
+        The memory's nearest members are one block of all. Distances (B, G, H, W) are None without
         one; images `own_B` of the training set do not meet their own members.
         """
         if self.bank is None:
             restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
             return restored, maps.residuals(features, restored), None
-        whole = preparation.joined(features)
+        whole = self._joined(features)
         nearest, distance = self.bank(whole, own_B)
         if not self.reconstructions:
             return [nearest], (whole - nearest).square(), distance
@@ -126,12 +132,12 @@ class RealNet(Detector):
         return restored, maps.residuals(features, restored), distance
 
     def decide(
-        self, residual_BCHW: Tensor, distance_B1HW: Tensor | None, size: tuple[int, int]
+        self, residual_BCHW: Tensor, distance_BGHW: Tensor | None, size: tuple[int, int]
     ) -> Tensor:
         """Returns the discriminator's logits (B, 2, *size): normal, anomalous."""
         chosen = self.rrs(residual_BCHW)
-        if self.options.sees_bank and distance_B1HW is not None:
-            chosen = torch.cat([chosen, distance_B1HW.square().to(chosen.dtype)], dim=1)
+        if self.options.sees_bank and distance_BGHW is not None:
+            chosen = torch.cat([chosen, distance_BGHW.square().to(chosen.dtype)], dim=1)
         logits: Tensor = self.discriminator(chosen, size)
         return logits
 
@@ -141,24 +147,22 @@ class RealNet(Detector):
         return restored, self.decide(residual, distance, size)
 
     def evidence(self, images_B3HW: Tensor, own_B: Tensor | None = None) -> Tensor:
-        """Returns the logit of an anomaly, the distance to the memory, and the residual of the
-        whole image where there is one, (2 or 3, B, H, W)."""
+        """Returns the logit of an anomaly, the distance to each memory, and the residual of the
+        whole image where there is one, (E, B, H, W)."""
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
         features = self.features(images_B3HW)
         _, residual, distance = self.witnesses(features, own_B)
         logits = self.decide(residual, distance, size).float()
         if distance is None:
             raise ValueError("a RealNet without a memory has no distances to it")
-        seen = [distance] if self.whole is None else [distance, self.whole(features[-1])]
-        larger = [maps.enlarged(one, size)[:, 0] for one in seen]
+        wholes = [] if self.whole is None else [self.whole(features[-1])]
+        larger = [maps.enlarged(one, size)[:, 0] for one in (*distance.split(1, 1), *wholes)]
         return torch.stack([logits[:, 1] - logits[:, 0], *larger])
 
     def inference_form(self) -> Detector:
         """Turns the network into its faster form for maps alone, in place, and returns it."""
         super().inference_form()
-        generator = torch.Generator().manual_seed(0)
-        inputs = self.rrs.outputs + int(self.options.sees_bank)
-        residuals = torch.rand(1, inputs, 16, 16, generator=generator)
+        residuals = torch.rand(1, self.judged, 16, 16, generator=torch.Generator().manual_seed(0))
         residuals = residuals.to(self.backbone.mean.device)
         self.discriminator = folded(self.discriminator, (residuals, (64, 64)))
         return self.to(memory_format=torch.channels_last)
@@ -173,10 +177,9 @@ class RealNet(Detector):
 
     def _summed(self, evidence_EBHW: Tensor) -> Tensor:
         """Returns all evidence as one score in (0, 1), which never saturates."""
-        total = torch.zeros_like(evidence_EBHW[0])
-        for weight, one, level in zip(self.weights, evidence_EBHW, self.levels, strict=True):
-            total = total + weight / sum(self.weights) * (one - level[0]) / level[1]
-        total = total - HALF_WAY
+        mean, deviation = self.levels[:, :, None, None, None].unbind(1)
+        weights = self.levels.new_tensor(self.weights) / sum(self.weights)
+        total = torch.tensordot(weights, (evidence_EBHW - mean) / deviation, 1) - HALF_WAY
         return 0.5 + 0.5 * total / (1 + total.abs())
 
     @torch.no_grad()
@@ -210,7 +213,7 @@ class RealNet(Detector):
             for index in part[:SHOWN].tolist():
                 found[f"{by} {names[index]}"] = maps.shown(residuals[:, index : index + 1], size)
         if distance is not None:
-            found["distance to memory"] = maps.shown(distance, size)
+            found["distance to memory"] = maps.shown(distance.mean(1, keepdim=True), size)
         if self.whole is not None:
             found["whole image"] = maps.shown(self.whole(self.features(images_B3HW)[-1]), size)
         return found | {"score": self(images_B3HW)}
@@ -220,11 +223,9 @@ class RealNet(Detector):
         for block in self.blocks:
             for layer in block:
                 reduction = self.reductions[layer]
-                kept = (
-                    [str(i) for i in reduction.index.tolist()]  # type: ignore[operator]
-                    if self.options.reduction != "rlpr"
-                    else [f"p{i}" for i in range(self.kept[layer])]
-                )
+                kept = [f"p{i}" for i in range(self.kept[layer])]
+                if self.options.reduction != "rlpr":
+                    kept = [str(i) for i in reduction.index.tolist()]  # type: ignore[operator]
                 names += [f"L{self.options.layers[layer]}:{channel}" for channel in kept]
         return names
 
@@ -254,7 +255,7 @@ class RealNet(Detector):
         features = self.features(images_B3HW)
         if self.bank is None:
             return [f.float() for f in features]
-        whole = preparation.joined(features)
+        whole = self._joined(features)
         nearest, distance = self.bank(whole, indices_B)
         if not self.reconstructions:
             return [(whole - nearest).square(), distance]
@@ -272,7 +273,7 @@ class RealNet(Detector):
         distance = None
         if self.bank is not None:
             *constants, near = constants
-            whole = preparation.joined(changed)
+            whole = self._joined(changed)
             nearest, far = self.bank(whole, inputs.indices_B[:count])
             distance = torch.cat([far, near[count:]])
         parts: dict[str, Tensor] = {}
@@ -307,8 +308,8 @@ class RealNet(Detector):
         losses = preparation.select(
             reductions, self.layers, training.pairs, self.options.reduction, seed
         )
-        side = self.options.whole
-        draw = preparation.Draw(training.images, seed, side) if self.options.bank else None
+        side, around = self.options.whole, self.options.bank_neighbourhood
+        draw = preparation.Draw(training.images, seed, side, around) if self.options.bank else None
         if self.options.standardise or draw is not None:
             preparation.survey(
                 reductions,

@@ -49,8 +49,11 @@ def select(
     return [total.tolist() for total in totals]
 
 
-def joined(features: list[Tensor]) -> Tensor:
-    """Returns features of several resolutions as one, at the finest: (B, C, H, W), float32."""
+def joined(features: list[Tensor], neighbourhood: int = 1) -> Tensor:
+    """Returns features of several resolutions as one, at the finest: (B, C, H, W), float32.
+
+    Each is the mean over a square of `neighbourhood` places, of those inside the image.
+    """
     size = max(tuple(x.shape[-2:]) for x in features)
     same = [
         x.float()
@@ -58,24 +61,30 @@ def joined(features: list[Tensor]) -> Tensor:
         else functional.interpolate(x.float(), size=size, mode="bilinear", align_corners=True)
         for x in features
     ]
-    return torch.cat(same, dim=1)
+    x = torch.cat(same, dim=1)
+    if neighbourhood == 1:
+        return x
+    return functional.avg_pool2d(
+        x, neighbourhood, stride=1, padding=neighbourhood // 2, count_include_pad=False
+    )
 
 
 class Draw:
     """Features drawn at random places of normal images, alike many of each, with their images.
 
-    Where a grid's side is given, whole images are kept too: the deepest layer, pooled to it.
+    Features are means over a neighbourhood. Where a grid's side is given, whole images are kept
+    too: the deepest layer, pooled to it.
     """
 
-    def __init__(self, images: int, seed: int, side: int = 0) -> None:
-        self._side, self._whole = side, list[Tensor]()
+    def __init__(self, images: int, seed: int, side: int = 0, neighbourhood: int = 1) -> None:
+        self._side, self._whole, self._neighbourhood = side, list[Tensor](), neighbourhood
         self._each = max(1, POOL // images)
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "bank"))
         self._rows: list[Tensor] = []
 
     def add(self, features: list[Tensor]) -> None:
         """Draws from the next images' features."""
-        for x in joined(features):
+        for x in joined(features, self._neighbourhood):
             places = torch.randperm(x[0].numel(), generator=self._generator)[: self._each]
             self._rows.append(x.flatten(1)[:, places.to(x.device)].T.cpu())
         if self._side:
@@ -91,11 +100,16 @@ class Draw:
         """Chooses a memory's members among what was drawn; returns how many of how many."""
         pool = torch.cat(self._rows) * scales_C.cpu()
         own = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(self._rows)])
-        chosen = torch.from_numpy(greedy_coreset(pool.numpy(), len(bank.members)))
-        # Fewer features than members: they stand there several times.
-        repeated = chosen[torch.arange(len(bank.members)) % len(chosen)]
-        bank.members.copy_(pool[repeated])
-        bank.images.copy_(own[repeated])
+        size = len(bank.members)
+        for group, (columns, members) in enumerate(
+            zip(pool.split(bank.groups, 1), bank.members.split(bank.groups, 1), strict=True)
+        ):
+            rows = columns.contiguous()
+            chosen = torch.from_numpy(greedy_coreset(rows.numpy(), size))
+            # Fewer features than members: they stand there several times.
+            repeated = chosen[torch.arange(size) % len(chosen)]
+            members.copy_(rows[repeated])
+            bank.images[:, group] = own[repeated]
         return {"pool": len(pool), "members": len(chosen)}
 
 

@@ -32,15 +32,15 @@ MEMORY: dict[str, Any] = {"reconstruction": "bank", "bank": 200, "bank_weight": 
 
 
 def test_nearest_members_are_found_and_an_images_own_are_left_out() -> None:
-    bank = Bank(50, 4)
+    bank = Bank(50, [4])
     generator = torch.Generator().manual_seed(0)
     bank.members.copy_(torch.randn(50, 4, generator=generator))
-    bank.images.copy_(torch.arange(50) % 2)
+    bank.images[:, 0] = torch.arange(50) % 2
     x = torch.randn(2, 4, 3, 5, generator=generator)
     for own in (None, torch.tensor([0, 1])):
         restored, apart = bank(x, own)
         for image in range(2):
-            taken = bank.members if own is None else bank.members[bank.images != image]
+            taken = bank.members if own is None else bank.members[bank.images[:, 0] != image]
             rows = x[image].flatten(1).T
             gaps = torch.cdist(rows, taken)
             nearest = taken[gaps.argmin(1)]
@@ -82,11 +82,32 @@ def test_a_memory_needs_a_use_and_a_use_needs_a_memory() -> None:
         realnet.Options(whole=8, whole_weight=1.0)
 
 
+def test_each_layers_memory_answers_for_its_own_channels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = Bank(20, [3, 5])
+    bank.members.copy_(torch.randn(20, 8, generator=generator))
+    bank.images[:, 1] = 7
+    x = torch.randn(1, 8, 4, 4, generator=generator)
+    restored, apart = bank(x)
+    for group, part in enumerate((slice(0, 3), slice(3, 8))):
+        alone = Bank(20, [part.stop - part.start])
+        alone.members.copy_(bank.members[:, part])
+        nearest, distance = alone(x[:, part])
+        assert torch.equal(restored[:, part], nearest)
+        assert torch.equal(apart[:, group : group + 1], distance)
+    with pytest.raises(UserError, match="bank_neighbourhood 2: expected an odd number"):
+        realnet.Options(bank=10, bank_weight=1.0, bank_neighbourhood=2)
+
+
 @pytest.mark.parametrize("reconstruction", ["bank", "unet"])
 def test_training_with_a_memory_learns_and_is_exported(
     reconstruction: str, tmp_path: Path, tiny: Make, stripes: Category, generated: Path
 ) -> None:
-    options = tiny(**{**MEMORY, "reconstruction": reconstruction}, holdout=0.2, steps=30)
+    by_layer = reconstruction == "bank"
+    settings: dict[str, Any] = {"reconstruction": reconstruction, "bank_by_layer": by_layer}
+    if by_layer:
+        settings |= {"bank_neighbourhood": 3, "layers": "1,2", "channels": "12,12"}
+    options = tiny(**{**MEMORY, **settings}, holdout=0.2, steps=30)
     run = tmp_path / "run"
     facts = train(
         options, single(stripes, find_shards(generated)), run, accelerator_for("cpu", "fp32")
@@ -103,7 +124,10 @@ def test_training_with_a_memory_learns_and_is_exported(
     assert (own[anomalous][:, None] > own[~anomalous]).mean() > 0.9
     model = checkpoint.load(folder, torch.device("cpu")).model
     assert isinstance(model, RealNet) and model.whole is not None
-    assert len(model.whole.components) == facts["whole"] and model.levels.shape == (3, 2)
+    assert len(model.whole.components) == facts["whole"] and model.levels.shape == (
+        4 if by_layer else 3,
+        2,
+    )
     assert bool((model.levels[:, 1] > 0).all())
     assert scores.maps_NHW.min() > 0 and scores.maps_NHW.max() < 1
     shown = model.steps(torch.rand(1, 3, 32, 32))
