@@ -12,6 +12,7 @@ The loops take turns, batch by batch, so that a busy machine disturbs them alike
 
 from __future__ import annotations
 
+import copy
 import resource
 import tempfile
 import time
@@ -32,7 +33,6 @@ from sia_gen.core.store.files import write_json
 from sia_gen.diffusion.generator import Generator, load_generator, load_unet
 from sia_gen.diffusion.model_folder import FACTS, SCHEMA, WEIGHTS, find_model
 from sia_gen.diffusion.probe import best, probe
-from sia_gen.diffusion.sampling import image_generators, sample, to_uint8
 from sia_gen.diffusion.scheduler import SDASScheduler
 from sia_gen.diffusion.unet import Denoiser, configuration
 from sia_gen.diffusion.unet import preset as find_preset
@@ -65,23 +65,16 @@ def random_model(name: str, folder: Path) -> Path:
 
 def plain_loop(generator: Generator, category: str) -> Make:
     """Returns a straightforward loop: diffusers' network, float32, contiguous, no autocast."""
-    facts = generator.facts
-    network = Denoiser(load_unet(facts.folder), facts.patch).eval().to(generator.device)
-    shape = (facts.channels, facts.resolution, facts.resolution)
+    plain = copy.copy(generator)
+    network = load_unet(generator.facts.folder).eval().to(generator.device)
 
-    def make(seeds: list[int]) -> Array8:
-        label = torch.full((len(seeds),), facts.classes.index(category), device=generator.device)
-        x_0 = sample(
-            lambda x, t: network(x, t, label),
-            generator.scheduler,
-            shape,
-            image_generators(seeds),
-            [STRENGTH] * len(seeds),
-            generator.device,
-        )
-        return to_uint8(x_0)
+    def whole(x_BCHW: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        count = len(x_BCHW)
+        out: torch.Tensor = network(x_BCHW, t.expand(count), label.expand(count)).sample
+        return out
 
-    return make
+    plain.network = whole
+    return lambda seeds: plain.images(category, seeds, [STRENGTH] * len(seeds))
 
 
 def flops_per_image(generator: Generator) -> int:
