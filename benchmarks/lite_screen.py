@@ -27,10 +27,10 @@ from detector.data.source import sources
 from detector.data.task import single
 from detector.models import realnet
 from detector.models.realnet import RealNet
+from detector.nets.preparation import fill
 from detector.nets.whole import fitted
 from detector.options import TrainOptions, model_options, resolve
 from detector.training.constants import to_tensor
-from sia_gen.core.coreset import greedy_coreset
 from sia_gen.core.data.dataset import Category, open_dataset
 from sia_gen.core.pixels.images import read_image
 from sia_gen.core.seeds import generator
@@ -53,7 +53,7 @@ def features(model: RealNet, images: list[np.ndarray]) -> Tensor:
     for start in range(0, len(images), BATCH):
         x = to_tensor(np.stack(images[start : start + BATCH]), CPU)
         with torch.autocast("cpu", torch.bfloat16):
-            found.append(realnet.preparation.joined(model.features(x)).bfloat16())
+            found.append(model.joined(model.features(x)).bfloat16())
     return torch.cat(found)
 
 
@@ -107,6 +107,13 @@ def logits(model: RealNet, residual: Tensor, distance: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def standardised(x_NGHW: Tensor, held_NGHW: Tensor) -> Tensor:
+    """Returns evidence in deviations over held-out images, the mean of several, (N, 1, H, W)."""
+    mean = held_NGHW.mean((0, 2, 3), keepdim=True)
+    deviation = held_NGHW.std((0, 2, 3), keepdim=True)
+    return ((x_NGHW - mean) / deviation).mean(1, keepdim=True)
+
+
 def screen(category: Category, options: TrainOptions, pairs: int, steps: int, size: int) -> None:
     """Prints the lines of one development category."""
     from lite import figures
@@ -129,9 +136,7 @@ def screen(category: Category, options: TrainOptions, pairs: int, steps: int, si
         rows.append(x[i].flatten(1)[:, places].T.float())
         own.append(torch.full((300,), i))
     pool = torch.cat(rows)
-    chosen = torch.from_numpy(greedy_coreset(pool.numpy(), size))
-    light.bank.members.copy_(pool[chosen])  # type: ignore[union-attr]
-    light.bank.images.copy_(torch.cat(own)[chosen])  # type: ignore[union-attr]
+    fill(light.bank, pool, torch.cat(own))  # type: ignore[arg-type]
     paper = model_of(options, bank=size, discriminator="paper", rrs="max&avg")
     paper.bank = light.bank
     method = sources(options, single(category, []), normals)[0]
@@ -154,7 +159,7 @@ def screen(category: Category, options: TrainOptions, pairs: int, steps: int, si
         held = [logits(model, normal[0][out], normal[1][out]), normal[1][out], wholes[0]]
         shown = [logits(model, *test), test[1], wholes[1]]
         large = [
-            functional.interpolate((s - h.mean()) / h.std(), (256, 256), mode="bilinear")[:, 0]
+            functional.interpolate(standardised(s, h), (256, 256), mode="bilinear")[:, 0]
             for s, h in zip(shown, held, strict=True)
         ]
         for label, weights in SUMS.items():

@@ -32,7 +32,6 @@ from detector.maps import anomaly_maps
 from detector.model import Inputs
 from detector.models import realnet
 from detector.nets import backbone as backbones
-from detector.nets import preparation
 from detector.nets.whole import WholeImage
 from detector.options import TrainOptions, model_options, resolve
 from detector.training.constants import to_tensor
@@ -171,7 +170,7 @@ def shares(
             )
         with torch.no_grad():
             if model.bank is not None:
-                found["memory"] = cpu(lambda: model.bank(preparation.joined(features), own))
+                found["memory"] = cpu(lambda: model.bank(model.joined(features), own))
             _, residual, distance = model.witnesses(features)
         both = torch.cat([residual, residual])
         far = None if distance is None else torch.cat([distance, distance])

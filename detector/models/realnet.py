@@ -109,7 +109,7 @@ class RealNet(Detector):
         kept = [reduce(x) for reduce, x in zip(self.reductions, layers, strict=True)]
         return [torch.cat([kept[i] for i in block], dim=1) for block in self.blocks]
 
-    def _joined(self, features: list[Tensor]) -> Tensor:
+    def joined(self, features: list[Tensor]) -> Tensor:
         """Returns all blocks' features as the memory knows them, (B, C, H, W)."""
         return preparation.joined(features, self.options.bank_neighbourhood)
 
@@ -124,7 +124,7 @@ class RealNet(Detector):
         if self.bank is None:
             restored = [net(x) for net, x in zip(self.reconstructions, features, strict=True)]
             return restored, maps.residuals(features, restored), None
-        whole = self._joined(features)
+        whole = self.joined(features)
         nearest, distance = self.bank(whole, own_B)
         if not self.reconstructions:
             return [nearest], (whole - nearest).square(), distance
@@ -255,7 +255,7 @@ class RealNet(Detector):
         features = self.features(images_B3HW)
         if self.bank is None:
             return [f.float() for f in features]
-        whole = self._joined(features)
+        whole = self.joined(features)
         nearest, distance = self.bank(whole, indices_B)
         if not self.reconstructions:
             return [(whole - nearest).square(), distance]
@@ -273,7 +273,7 @@ class RealNet(Detector):
         distance = None
         if self.bank is not None:
             *constants, near = constants
-            whole = self._joined(changed)
+            whole = self.joined(changed)
             nearest, far = self.bank(whole, inputs.indices_B[:count])
             distance = torch.cat([far, near[count:]])
         parts: dict[str, Tensor] = {}

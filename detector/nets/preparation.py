@@ -100,17 +100,23 @@ class Draw:
         """Chooses a memory's members among what was drawn; returns how many of how many."""
         pool = torch.cat(self._rows) * scales_C.cpu()
         own = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(self._rows)])
-        size = len(bank.members)
-        for group, (columns, members) in enumerate(
-            zip(pool.split(bank.groups, 1), bank.members.split(bank.groups, 1), strict=True)
-        ):
-            rows = columns.contiguous()
-            chosen = torch.from_numpy(greedy_coreset(rows.numpy(), size))
-            # Fewer features than members: they stand there several times.
-            repeated = chosen[torch.arange(size) % len(chosen)]
-            members.copy_(rows[repeated])
-            bank.images[:, group] = own[repeated]
-        return {"pool": len(pool), "members": len(chosen)}
+        return {"pool": len(pool), "members": fill(bank, pool, own)}
+
+
+def fill(bank: Bank, pool_NC: Tensor, own_N: Tensor) -> int:
+    """Chooses members of each group by itself, from features of images `own_N`; returns how many.
+
+    Where there are fewer features than members, they stand there several times.
+    """
+    size = len(bank.members)
+    parts = zip(pool_NC.split(bank.groups, 1), bank.members.split(bank.groups, 1), strict=True)
+    for group, (columns, members) in enumerate(parts):
+        rows = columns.contiguous()
+        chosen = torch.from_numpy(greedy_coreset(rows.numpy(), size))
+        repeated = chosen[torch.arange(size) % len(chosen)]
+        members.copy_(rows[repeated])
+        bank.images[:, group] = own_N[repeated]
+    return min(size, len(pool_NC))
 
 
 def survey(
