@@ -31,7 +31,8 @@ demo: install ## Normal images to leaderboard on the embedded data, with the shi
 	$(BIN)/harness demo --out $(OUT)
 
 demo-train: install ## Train the shipped model again (over an hour on 2 cores)
-	$(BIN)/sia-gen train --recipe textures-64 --out runs/textures-64
+	$(BIN)/python benchmarks/crops.py --out runs/crops/textures
+	$(BIN)/sia-gen train --recipe textures-64 --data runs/crops/textures --out runs/textures-64
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
