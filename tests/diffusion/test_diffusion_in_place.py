@@ -170,19 +170,24 @@ def test_depth_and_strength_raise_the_distance(shipped: Generator, pairs: Pairs)
 
 
 def test_without_strength_what_grows_is_normal(shipped: Generator) -> None:
-    """s = 0 gives other content that is no further from normal images than s = 0 samples are."""
+    """s = 0 gives other content, as near to normal images as whole samples of s = 0 are.
+
+    Ten images tell KID to about two: the yardstick is what strength 4 makes of the same masks.
+    """
     category = next(iter(open_dataset("textures").select("brick")))
     normals = np.stack([read_image(path, 64) for path in category.train[:10]])
     others = np.stack([read_image(e.path, 64) for e in category.test if not e.anomalous])
     masks = np.zeros((10, 64, 64), dtype=np.bool_)
     masks[:, 8:56, 8:56] = True
-    seeds, none = list(range(10)), [0.0] * 10
-    grown = shipped.in_place("brick", seeds, none, normals, masks, 0.75)
-    whole = shipped.images("brick", seeds, none)
-    assert np.abs(grown.astype(float) - normals)[masks].mean() > 5
+    seeds = list(range(10))
+    calm, wild = (
+        shipped.in_place("brick", seeds, [s] * 10, normals, masks, 0.75) for s in (0.0, 4.0)
+    )
+    whole = shipped.images("brick", seeds, [0.0] * 10)
+    assert np.abs(calm.astype(float) - normals)[masks].mean() > 5
     see = real()
-    near, far = (unbiased(see(x), see(others)) for x in (grown, whole))
-    assert near <= far
+    near, far, yardstick = (unbiased(see(x), see(others)) for x in (calm, whole, wild))
+    assert near - far < 0.15 * (yardstick - far)
 
 
 def test_what_does_not_fit_is_named(shipped: Generator, pairs: Pairs) -> None:
