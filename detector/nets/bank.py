@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -28,6 +29,13 @@ class Bank(nn.Module):
         self.groups = tuple(groups)
         self.register_buffer("members", torch.zeros(size, sum(groups)))
         self.register_buffer("images", torch.full((size, len(groups)), -1, dtype=torch.int64))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Reads a checkpoint of before too, when there was one memory and no groups."""
+        images = state_dict.get(f"{prefix}images")
+        if images is not None and images.ndim == 1:
+            state_dict[f"{prefix}images"] = images[:, None]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x_BCHW: Tensor, own_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns each feature's nearest member (B, C, H, W) and distances to it (B, G, H, W).

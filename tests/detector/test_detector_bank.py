@@ -95,6 +95,10 @@ def test_each_layers_memory_answers_for_its_own_channels() -> None:
         nearest, distance = alone(x[:, part])
         assert torch.equal(restored[:, part], nearest)
         assert torch.equal(apart[:, group : group + 1], distance)
+    before = {"members": bank.members, "images": bank.images[:, 1]}  # of one memory, no groups
+    one = Bank(20, [8])
+    one.load_state_dict(before)
+    assert torch.equal(one.images, bank.images[:, 1:])
     with pytest.raises(UserError, match="bank_neighbourhood 2: expected an odd number"):
         realnet.Options(bank=10, bank_weight=1.0, bank_neighbourhood=2)
 
