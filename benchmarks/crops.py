@@ -28,16 +28,13 @@ MIRRORED = ("grass", "gravel")
 @click.option("--count", default=4000, show_default=True, help="Crops a category.")
 def main(out: Path, count: int) -> None:
     """Writes the folder, in MVTec-AD's layout."""
-    side = textures.CROP
     for name in textures.CATEGORIES:
         photo, rng = textures.photograph(name), generator("crops", name)
-        strips = (photo[: textures.STRIP[0]], photo[textures.STRIP[1] :])
+        strips = ((0, textures.STRIP[0]), (textures.STRIP[1], len(photo)))
         folder = out / name / "train" / "good"
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            strip = strips[i % 2]
-            top, left = (int(rng.integers(0, n - side + 1)) for n in strip.shape)
-            crop = strip[top : top + side, left : left + side]
+            crop = textures.crop_of(photo, strips[i % 2], rng)
             if name in MIRRORED and rng.uniform() < 0.5:
                 crop = np.ascontiguousarray(crop[:, ::-1])
             (folder / f"{i:05}.png").write_bytes(encode_png(crop))

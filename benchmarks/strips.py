@@ -25,9 +25,7 @@ TRAIN, GOOD, PER_DEFECT = 160, 80, 16
 
 
 def _crop(photo: Array8, rng: np.random.Generator) -> Array8:
-    side = textures.CROP
-    top, left = (int(rng.integers(0, n - side + 1)) for n in photo.shape)
-    return photo[top : top + side, left : left + side]
+    return textures.crop_of(photo, (0, len(photo)), rng)
 
 
 def _save(path: Path, gray: Array8) -> None:

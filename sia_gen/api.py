@@ -43,12 +43,13 @@ def load_model(
     *,
     device: str = "auto",
     precision: str = "auto",
-    steps: int = 100,
+    steps: int = 0,
     sampler: str = "auto",
     force: bool = False,
 ) -> Generator:
-    """Returns a trained diffusion model, `textures` or a folder, ready to make images.
+    """Returns a trained diffusion model, `textures-64` or a folder, ready to make images.
 
+    `steps` 0 and `sampler` auto are the model's own.
     `model.images(category, seeds, strengths)` gives uint8 images (B, H, W, 3). UserError for a
     model that failed its health check, unless `force`.
     """

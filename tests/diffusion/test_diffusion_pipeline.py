@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sia_gen import load_model
 from sia_gen.core.errors import UserError
 from sia_gen.core.store.shards import ShardReader, find_shards
 from sia_gen.diffusion.generator import load_generator
@@ -33,6 +34,13 @@ def test_images_are_those_of_the_generator(pipe: SDASPipeline) -> None:
     for name, at in {"grass": [0, 2], "brick": [1]}.items():
         expected = alone.images(name, [seeds[i] for i in at], [strengths[i] for i in at])
         np.testing.assert_array_equal(np.rint(found[at] * 255).astype(np.uint8), expected)
+
+
+def test_the_python_door_takes_the_models_own_steps_and_sampler() -> None:
+    model = load_model("textures-64", precision="fp32")
+    asked = load_model("textures-64", precision="fp32", steps=20, sampler="dpmpp-2m-sde")
+    own, named = (one.images("brick", [3], [0.1]) for one in (model, asked))
+    np.testing.assert_array_equal(own, named)
 
 
 def test_images_are_those_of_a_run(pipe: SDASPipeline, tmp_path: Path) -> None:

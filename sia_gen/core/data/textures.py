@@ -39,7 +39,8 @@ def photograph(category: str) -> Array8:
     return np.asarray(getattr(skimage.data, category)(), dtype=np.uint8)
 
 
-def _crop(photo: Array8, rows: tuple[int, int], rng: np.random.Generator) -> Array8:
+def crop_of(photo: Array8, rows: tuple[int, int], rng: np.random.Generator) -> Array8:
+    """Returns a crop (64, 64) from anywhere between two rows of a photograph."""
     top = int(rng.integers(rows[0], rows[1] - CROP + 1))
     left = int(rng.integers(0, photo.shape[1] - CROP + 1))
     return photo[top : top + CROP, left : left + CROP]
@@ -133,12 +134,12 @@ def _write_category(root: Path, category: str) -> None:
     rng = generator("textures", VERSION, category, "train")
     for i in range(TRAIN_CROPS):
         rows = (0, STRIP[0]) if i % 2 == 0 else (STRIP[1], photo.shape[0])
-        _save(root / "train" / "good" / f"{i:03}.png", _crop(photo, rows, rng))
+        _save(root / "train" / "good" / f"{i:03}.png", crop_of(photo, rows, rng))
     rng = generator("textures", VERSION, category, "test")
     for i in range(TEST_GOOD):
-        _save(root / "test" / "good" / f"{i:03}.png", _crop(photo, STRIP, rng))
+        _save(root / "test" / "good" / f"{i:03}.png", crop_of(photo, STRIP, rng))
     for defect in DEFECTS:
         for i in range(TEST_PER_DEFECT):
-            image, mask = draw_defect(_crop(photo, STRIP, rng), defect, rng)
+            image, mask = draw_defect(crop_of(photo, STRIP, rng), defect, rng)
             _save(root / "test" / defect / f"{i:03}.png", image)
             _save(root / "ground_truth" / defect / f"{i:03}_mask.png", mask.astype(np.uint8) * 255)
