@@ -4,17 +4,23 @@
     python benchmarks/lite.py --data dev --textures DTD --out runs/lite-dev [--row light] [--table]
     python benchmarks/lite.py --data magnetic-tile --textures DTD --out runs/lite --row light \\
         --seeds 0,1,2 --keep-every 200
+    python benchmarks/lite.py --data boards --textures DTD --out runs/parts --steps 120 \\
+        --row "random half: --channels 0.5 --set reduction=rdr"
     python benchmarks/lite.py --out runs/lite --table
 
-A cell is one training of one category with one seed; the same command goes on where it was stopped.
-Of each the discriminator's logit, the distance to the memory and the residual of the whole image
-are computed once for all test images, and summed in several ways: a cell's JSON holds, for each sum
-and kept step, image AUROC by three rules, pixel AUROC, pixel AP and PRO up to 0.3, with the seconds
-that training took.
+A row is one of those named below, or a name of one's own and the arguments of `detector train` that
+set it apart (a row with a --source of its own gives the textures it needs itself). A cell is one
+training of one category with one seed; the same command goes on where it was stopped. Of each the
+discriminator's logit, the distance to the memory and the residual of the whole image are computed
+once for all test images, and summed in several ways: a cell's JSON holds, for each sum and kept
+step, image AUROC by three rules, pixel AUROC, pixel AP and PRO up to 0.3, with the seconds that
+training took.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -107,15 +113,28 @@ def measure(folder: Path, category: Category) -> dict[str, Any]:
     }
 
 
-def run(category: Category, row: str, seed: int, out: Path, common: tuple[str, ...]) -> None:
+def row_of(text: str) -> tuple[str, tuple[str, ...]]:
+    """Returns a row's name and the arguments that set it apart."""
+    row, colon, arguments = text.partition(": ")
+    if colon:
+        return row, tuple(shlex.split(arguments))
+    if row not in ROWS:
+        raise click.UsageError(
+            f"row {row!r}: expected one of {', '.join(ROWS)}, or NAME: ARGUMENTS"
+        )
+    return row, ROWS[row]
+
+
+def run(category: Category, row: str, seed: int, out: Path, arguments: tuple[str, ...]) -> None:
     """Trains and measures one cell, unless its JSON is there."""
-    name = f"{category.name}-{row}-{seed}"
+    slug = re.sub("[^a-z0-9&.]+", "-", row.lower()).strip("-")
+    name = f"{category.name}-{slug}-{seed}"
     if (out / f"{name}.json").is_file():
         return
     print(f"== {name}", file=sys.stderr, flush=True)
     train = [sys.executable, "-m", "detector.cli", "train", "--recipe", "realnet-lite"]
     train += ["--categories", category.name, "--out", str(out / "runs" / name), "--device", "cpu"]
-    subprocess.run([*train, "--seed", str(seed), *common, *ROWS[row]], check=True)
+    subprocess.run([*train, "--seed", str(seed), *arguments], check=True)
     folder = run_folder.folder_of(out / "runs" / name, single(category, []))
     kept = sorted((folder / run_folder.KEPT).glob("step-*"))
     document = {"category": category.name, "row": row, "seed": seed}
@@ -154,7 +173,7 @@ def table(out: Path) -> str:
 @click.option("--category", default="all", show_default=True)
 @click.option("--textures", type=click.Path(path_type=Path), help="DTD's images.")
 @click.option("--out", default="runs/lite", show_default=True, type=click.Path(path_type=Path))
-@click.option("--row", "rows", multiple=True, type=click.Choice(tuple(ROWS)), default=("light",))
+@click.option("--row", "rows", multiple=True, default=("light",), help="A row, or NAME: ARGUMENTS.")
 @click.option("--seeds", default="0", show_default=True)
 @click.option("--steps", type=int, help="Instead of the recipe's.")
 @click.option("--keep-every", type=int, help="Measure these steps too.")
@@ -172,15 +191,17 @@ def main(
 ) -> None:
     """Runs the cells that are not done, then prints the table."""
     if data is not None and not table_only:
-        common = ("--data", data)
-        common += ("--textures", str(textures)) if textures else ()
+        common: tuple[str, ...] = ("--data", data)
         common += ("--steps", str(steps)) if steps else ()
         common += ("--keep-every", str(keep_every)) if keep_every else ()
         categories = open_dataset(data).select(category)
         for seed in (int(s) for s in seeds.split(",")):
-            for row in rows:
+            for row, own in map(row_of, rows):
+                arguments = common + own
+                if textures and "--source" not in own:
+                    arguments += ("--textures", str(textures))
                 for one in categories:
-                    run(one, row, seed, out, common)
+                    run(one, row, seed, out, arguments)
     print(table(out))
 
 
