@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,10 @@ class NormalImages:
         self._part = tuple(i for i, (paths, _) in enumerate(parts) for _ in paths)
         self.frame = Frame(resolution=resolution, fit=fit)
         self._file_of = read
-        self._images = ImagePool(self._read, len(self.paths), MEMORY)
+        self._images = ImagePool(
+            lambda i: self.image_at(i, self.resolution), len(self.paths), MEMORY
+        )
         self._foregrounds: dict[int, Mask] = {}
-
-    def _read(self, index: int) -> Array8:
-        if self.frame.fit == "stretch":
-            return self._file_of(self.paths[index], self.resolution)
-        return self.frame.fitted(self._file_of(self.paths[index], None))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -55,6 +53,13 @@ class NormalImages:
     def image(self, index: int) -> Array8:
         """Returns image `index`, uint8 (R, R, 3)."""
         return self._images[index]
+
+    def image_at(self, index: int, side: int) -> Array8:
+        """Returns image `index` read at another resolution, uint8 (side, side, 3)."""
+        if self.frame.fit == "stretch":
+            return self._file_of(self.paths[index], side)
+        frame = replace(self.frame, resolution=side)
+        return frame.fitted(self._file_of(self.paths[index], None))
 
     def foreground(self, index: int) -> Mask:
         """Returns where an anomaly may be placed on image `index`, bool (R, R)."""

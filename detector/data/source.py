@@ -89,6 +89,9 @@ def sources(
         def foreground(i: int, own: range = own) -> Mask:
             return normals.foreground(own[i])
 
+        def image_at(i: int, side: int, own: range = own) -> Array8:
+            return normals.image_at(own[i], side)
+
         context = Context(
             resolution=options.resolution,
             category=category.key,
@@ -99,6 +102,7 @@ def sources(
             shards=task.tars[part],
             draw=None if streamed is None else streamed(part),
             takes=held_out_rule(options, held),
+            image_at=None if options.tiles else image_at,
         )
         found.append(build(options, context))
     return found

@@ -31,6 +31,8 @@ class Context:
     image: Callable[[int], Array8]
     foreground: Callable[[int], Mask]
     shards: tuple[Path, ...] = ()
+    # Normal image i at another side, where it can be read at one: (side, side, 3).
+    image_at: Callable[[int, int], Array8] | None = None
     # The next streamed image, (resolution, resolution, 3), in place of shards.
     draw: Callable[[], Array8] | None = None
     # Which images of a store (a shard's by their keys, textures by their paths) may be used.
@@ -93,4 +95,5 @@ def context_of(category: Category, resolution: int, shards: tuple[Path, ...] = (
         image=images.__getitem__,
         foreground=foreground,
         shards=shards,
+        image_at=lambda i, side: category.read_image(paths[i], side),
     )

@@ -20,12 +20,13 @@ from sia_gen.care.verify import verify
 from sia_gen.core.context import context_of
 from sia_gen.core.data.dataset import open_dataset
 from sia_gen.core.errors import UserError
+from sia_gen.core.pixels.images import resize_image
 from sia_gen.core.seeds import generator
 from sia_gen.core.store.shards import MASK, NORMAL, ShardReader, Synthetic, find_shards
 from sia_gen.generate.contents import sdas_inplace
 from sia_gen.generate.options import ExecutionOptions, SynthesisOptions
 from sia_gen.generate.run import run
-from sia_gen.methods.sdas_inplace import Options, build
+from sia_gen.methods.sdas_inplace import Options, add_change, build
 
 FEW: dict[str, Any] = {"steps": 10, "afs_batches": 1, "holdout": 0.0, "precision": "fp32"}
 LOCAL = ExecutionOptions(executor="local", device="cpu")
@@ -100,6 +101,42 @@ def test_a_method_finds_pairs_by_their_normal_image(pairs: tuple[Path, ShardRead
         np.testing.assert_array_equal(pair.image[~pair.mask], context.image(i)[~pair.mask])
     with pytest.raises(UserError, match="normal images of textures/brick have no pair"):
         build(Options(), context_of(category, 64, tars))
+
+
+def test_at_another_resolution_the_change_is_added_to_the_image_that_is_there(
+    pairs: tuple[Path, ShardReader],
+) -> None:
+    out, reader = pairs
+    category = open_dataset("textures").one("textures/brick")
+    used = {Path(reader.metadata(i)["normal"]).name: i for i in range(5)}
+    few = replace(category, train=tuple(p for p in category.train if p.name in used))
+    own, twice = (context_of(few, side, tuple(find_shards(out, few.key))) for side in (64, 128))
+    of_own, of_twice = build(Options(), own), build(Options(), twice)
+    everywhere = np.ones((128, 128), dtype=np.bool_)
+    for i in range(5):
+        small = of_own.pair(own.image(i), everywhere[:64, :64], generator(0, i))
+        large = of_twice.pair(twice.image(i), everywhere, generator(0, i))
+        np.testing.assert_array_equal(large.normal, twice.image(i))
+        np.testing.assert_array_equal(large.image[~large.mask], large.normal[~large.mask])
+        np.testing.assert_array_equal(large.mask, small.mask.repeat(2, 0).repeat(2, 1))
+        # The crop of 64 pixels, enlarged, with what was grown in it at 64, enlarged.
+        expected = resize_image(small.image, 128).astype(float)
+        assert np.abs(large.image - expected)[large.mask].max() <= 2  # of rounding
+        assert (large.image != large.normal)[large.mask].mean() > 0.5
+    region = np.zeros_like(everywhere)
+    assert not of_twice.pair(twice.image(0), region, generator(0, 0)).mask.any()
+
+
+def test_added_changes_leave_the_grain_of_the_larger_image() -> None:
+    rng = generator("grain")
+    before = rng.integers(60, 180, (32, 32, 3)).astype(np.uint8)
+    after = before.copy()
+    after[8:24, 8:24] += 40
+    normal = rng.integers(60, 180, (128, 128, 3)).astype(np.uint8)
+    found = add_change(normal, before, after).astype(int) - normal
+    assert (found[40:88, 40:88] == 40).all() and (found[:24] == 0).all()
+    assert (add_change(normal, before, before) == normal).all()
+    assert add_change(np.full_like(normal, 250), before, after).max() == 255
 
 
 def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path) -> None:
