@@ -53,15 +53,15 @@ class SdasInplace:
                 " may be used: make them with `sia-gen synthesize --method sdas-inplace`"
             )
         self._pairs: dict[str, list[int]] = {}  # of a normal image at this resolution
-        self._smaller: dict[str, tuple[int, int]] = {}  # its index, and the side of its pairs
+        self._resized: dict[str, tuple[int, int]] = {}  # its index, and the side of its pairs
         self._pools: dict[int, ImagePool] = {}
         sides = sorted(self._sides(grown) - {context.resolution}) if context.image_at else []
         lacking = sum(not self._find(context, i, sides, grown) for i in range(context.normals))
         if lacking:
             raise UserError(
                 f"sdas-inplace: {lacking} of {context.normals} normal images of"
-                f" {context.category} have no pair: make pairs of this data, at least one a normal"
-                " image (--per-category); for tiles and other fits at this --resolution"
+                f" {context.category} have no pair: make pairs of this very data, whole images, at"
+                " least one each (--per-category)"
             )
 
     def _sides(self, grown: dict[str, list[int]]) -> set[int]:
@@ -82,7 +82,7 @@ class SdasInplace:
                 self._pools[side] = _pool(context, side)
             found = grown.get(normal_hash(self._pools[side][index]))
             if found:
-                self._pairs[key], self._smaller[key] = found, (index, side)
+                self._pairs[key], self._resized[key] = found, (index, side)
                 return True
         return False
 
@@ -94,8 +94,8 @@ class SdasInplace:
             raise UserError("sdas-inplace: a normal image without a pair: it is not of this run")
         chosen = found[int(rng.integers(len(found)))]
         image, mask = self._reader.image(chosen), self._reader.extra(chosen, MASK)[..., 0] > 127
-        if key in self._smaller:
-            index, side = self._smaller[key]
+        if key in self._resized:
+            index, side = self._resized[key]
             image = add_change(normal, self._pools[side][index], image)
             mask = fit_mask(mask, *normal.shape[:2])
         where = mask & region
