@@ -175,10 +175,14 @@ def test_a_detector_learns_from_them_and_from_mixtures(
     whole = [Synthetic(key=f"s{i}", image=reader.image(i), metadata={}) for i in range(4)]
     tar = both / "sia" / "whole.tar"
     write_record(tar, {"category": few.key, **write_tar(tar, whole)})
-    for source, folder in (("sdas-inplace", out), ("sdas:0.5,sdas-inplace:0.5", both)):
-        chosen = resolve("realnet-demo", {**FEW, "source": source}, realnet.Options)
+    for source, folder, side in (
+        ("sdas-inplace", out, 64), ("sdas:0.5,sdas-inplace:0.5", both, 64),
+        ("sdas-inplace", out, 128),
+    ):  # fmt: skip
+        asked = {**FEW, "source": source, "resolution": side}
+        chosen = resolve("realnet-demo", asked, realnet.Options)
         task = single(few, find_shards(folder, few.key))
-        facts = train(chosen, task, tmp_path / source, accelerator_for("cpu", "fp32"))
+        facts = train(chosen, task, tmp_path / f"{source}-{side}", accelerator_for("cpu", "fp32"))
         assert facts["step"] == 10 and np.isfinite(facts["curve"][-1][1:]).all()
 
 
