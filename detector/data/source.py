@@ -102,7 +102,7 @@ def sources(
             shards=task.tars[part],
             draw=None if streamed is None else streamed(part),
             takes=held_out_rule(options, held),
-            image_at=None if options.tiles else image_at,
+            image_at=None if options.tiles else image_at,  # a crop is at its own scale alone
         )
         found.append(build(options, context))
     return found
